@@ -1,0 +1,1 @@
+"""The command line, sweeps on Ray, tracking and reports."""

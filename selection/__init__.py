@@ -1,0 +1,1 @@
+"""Selection of coresets in gradient space."""

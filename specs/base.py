@@ -1,0 +1,23 @@
+"""What every part of a spec has in common."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """A part of a spec: frozen, closed to unknown keys, no silent type conversion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def named(value: Any) -> Any:
+    """Let a bare name stand for `{name: …}` with every other option at its default."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+ByName = BeforeValidator(named)
+AsTuple = Field(strict=False)  # YAML lists become tuples; their items stay strict

@@ -1,0 +1,166 @@
+"""A sweep as it stands in a spec file, and the trials that it is made of."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from specs.augmentation import Augmentation
+from specs.base import AsTuple, NonNegative, Positive, Section
+from specs.dataset import Dataset
+from specs.model import Model
+from specs.resources import Checkpoints, Evaluation, Resources, Storage, Tracking
+from specs.selection import Selection
+from specs.training import Training
+
+
+class Experiment(Section):
+    """Everything but the seed: what one trial does."""
+
+    dataset: Dataset = Field(description="What is learned.")
+    model: Model = Field(description="The network.")
+    augmentation: Augmentation = Field(
+        default_factory=Augmentation, description="Weak and strong augmentation."
+    )
+    training: Training = Field(description="Regime, epochs, batch size, optimiser, schedule.")
+    selection: Selection = Field(
+        default_factory=Selection, description="Which examples get augmented copies."
+    )
+    evaluation: Evaluation = Field(
+        default_factory=Evaluation, description="When the test accuracy is measured."
+    )
+    checkpoints: Checkpoints = Field(default_factory=Checkpoints, description="When the state is saved.")
+    resources: Resources = Field(default_factory=Resources, description="Processors for a trial.")
+
+
+class TrialSpec(Experiment):
+    """One training run: an experiment and a seed. Combinations of fields are checked here."""
+
+    seed: NonNegative = Field(description="Seed of every random stream of the trial.")
+
+    @model_validator(mode="after")
+    def _combinations(self) -> "TrialSpec":
+        wrong: list[str] = []
+        chosen, training = self.selection, self.training
+        given = [name for name in ("fraction", "budget", "tolerance") if getattr(chosen, name) is not None]
+        if len(given) > 1:
+            wrong.append(f"selection.{given[1]}: both {' and '.join(given)} are set; keep one of them")
+        if not given and self.needs_size():
+            wrong.append(
+                f"selection.fraction: strategy {chosen.strategy} in regime {training.regime} needs one of "
+                "fraction, budget" + (", tolerance" if chosen.strategy == "coreset" else "")
+            )
+        if given == ["tolerance"]:
+            if chosen.strategy != "coreset" and self.needs_size():
+                wrong.append(
+                    f"selection.tolerance: only strategy coreset takes a tolerance; {chosen.strategy} needs "
+                    "fraction or budget"
+                )
+            elif chosen.strategy == "coreset" and training.regime == "random+augmented":
+                wrong.append(
+                    "selection.tolerance: regime random+augmented needs fraction or budget: its main set has k examples"
+                )
+            elif chosen.strategy == "coreset" and chosen.warmup_epochs:
+                wrong.append(
+                    "selection.warmup_epochs: warm-up draws k examples at random; use fraction or budget, or no warm-up"
+                )
+        if self.dataset.name == "digits":
+            if self.dataset.root is not None:
+                wrong.append("dataset.root: digits are shipped with medoid; leave root out")
+        elif self.dataset.root is None:
+            wrong.append(f"dataset.root: dataset {self.dataset.name} needs the folder that holds it")
+        if self.dataset.download and self.dataset.name in ("digits", "image_folder"):
+            wrong.append(f"dataset.download: {self.dataset.name} cannot be downloaded; leave download out")
+        if (
+            chosen.strategy not in ("none",)
+            and self.augmentation.placement == "in_place"
+            and not self.augmentation.strong
+        ):
+            wrong.append(
+                "augmentation.strong: placement in_place without a strong operation changes nothing; name at least one"
+            )
+        late = [epoch for epoch in self.checkpoints.keep if epoch > training.epochs]
+        if late:
+            wrong.append(f"checkpoints.keep: training ends after epoch {training.epochs}; got {late}")
+        if chosen.strategy in ("max_loss", "coreset") and chosen.warmup_epochs >= training.epochs:
+            wrong.append(
+                f"selection.warmup_epochs: must be below training.epochs ({training.epochs}); got {chosen.warmup_epochs}"
+            )
+        if self.model.width is not None and self.model.name not in ("mlp", "small_cnn"):
+            wrong.append(f"model.width: only mlp and small_cnn have a width; {self.model.name} has not")
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+    def needs_size(self) -> bool:
+        """Whether k has an effect: on S, on the main set of `random+augmented`, or on the subset of `none`."""
+        if self.selection.strategy in ("random", "max_loss", "coreset"):
+            return True
+        if self.training.regime == "random+augmented":
+            return True
+        return self.selection.strategy == "none" and self.training.regime == "subset"
+
+
+class Distribution(Section):
+    """A range from which `sample` draws."""
+
+    distribution: Literal["uniform", "log_uniform", "integer"] = Field(
+        description="How values are spread over the range."
+    )
+    low: float = Field(description="Smallest value.")
+    high: float = Field(description="Largest value (for integer: included).")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Distribution":
+        if not self.low < self.high:
+            raise ValueError(f"low must be below high; got {self.low} and {self.high}")
+        if self.distribution == "log_uniform" and self.low <= 0:
+            raise ValueError(f"log_uniform needs low above 0; got {self.low}")
+        return self
+
+
+class Asha(Section):
+    """Asynchronous successive halving: stops the trials that fall behind. They stay outside the table."""
+
+    metric: Literal["test_accuracy", "train_loss"] = Field(
+        "test_accuracy",
+        description="What trials are compared by. Test accuracy makes the choice peek at the test set.",
+    )
+    grace_epochs: Positive = Field(description="Epochs every trial runs before it can be stopped.")
+    reduction_factor: Annotated[int, Field(ge=2)] = Field(
+        3, description="One in this many goes on at each halving."
+    )
+
+
+class Axes(Section):
+    """Axes over dotted fields. The trials are grid x zip x sample x seeds."""
+
+    grid: dict[str, Annotated[tuple[Any, ...], AsTuple]] = Field(
+        default_factory=dict, description="Field: values; every combination is a trial."
+    )
+    zip: dict[str, Annotated[tuple[Any, ...], AsTuple]] = Field(
+        default_factory=dict,
+        description="Field: values; the first of each make a trial, then the second of each, …",
+    )
+    sample: dict[str, Distribution] = Field(
+        default_factory=dict, description="Field: distribution to draw from."
+    )
+    samples: Positive = Field(1, description="How many draws `sample` makes.")
+    sample_seed: NonNegative = Field(0, description="Seed of the draws.")
+    asha: Asha | None = Field(None, description="Early stopping of poor trials.")
+
+
+class SweepSpec(Experiment):
+    """A spec file: an experiment, the seeds to repeat it with, and axes to vary it along."""
+
+    model_config = ConfigDict(title="medoid spec")
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")] = Field(
+        description="Name of the sweep and of its folder: lower-case letters, digits, '_', '-', '.'."
+    )
+    description: str = Field("", description="What the sweep is for; shown in the report.")
+    seeds: Annotated[tuple[NonNegative, ...], AsTuple, Field(min_length=1)] = Field(
+        (0,), description="Every combination of the axes is run once with each seed."
+    )
+    sweep: Axes = Field(default_factory=Axes, description="What varies between trials.")
+    tracking: Tracking = Field(default_factory=Tracking, description="Where MLflow keeps the runs.")
+    storage: Storage = Field(default_factory=Storage, description="Where everything is kept.")

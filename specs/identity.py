@@ -1,0 +1,73 @@
+"""What makes two trials the same: hashes of everything that changes a result, and of nothing else."""
+
+import hashlib
+import json
+from typing import Any
+
+from specs.experiment import TrialSpec
+
+# Raised whenever the same spec gives other numbers than before; old results are then run anew.
+SCIENCE_VERSION = 1
+
+
+def effective(trial: TrialSpec) -> dict[str, Any]:
+    """The part of a trial that changes its result, as plain data.
+
+    Left out are where data and results lie, what is recorded on the way, and every field without effect:
+    the objective of a random subset, the fraction of the whole, the copies of nothing.
+    """
+    data = trial.model_dump(mode="json", exclude={"evaluation", "checkpoints", "resources"})
+    for field in ("root", "download"):
+        del data["dataset"][field]
+    resources = trial.resources
+    data["machine"] = {
+        "device": "cuda" if resources.gpus else "cpu",
+        "workers": resources.workers,
+        "threads": resources.cpus,
+    }
+    if resources.gpus:
+        data["machine"]["deterministic"] = resources.deterministic
+    if trial.selection.strategy == "none":
+        data["augmentation"] = {"weak": data["augmentation"]["weak"]}
+    data["selection"] = _effective_selection(trial)
+    return data
+
+
+def _effective_selection(trial: TrialSpec) -> dict[str, Any]:
+    chosen = trial.selection
+    kept: dict[str, Any] = {"strategy": chosen.strategy}
+    if trial.needs_size():
+        for field in ("fraction", "budget", "tolerance", "every"):
+            if getattr(chosen, field) is not None:
+                kept[field] = getattr(chosen, field)
+    if chosen.strategy in ("max_loss", "coreset"):
+        kept["warmup_epochs"] = chosen.warmup_epochs
+    if chosen.strategy == "coreset":
+        for field in ("objective", "solver", "proxy", "weights"):
+            kept[field] = getattr(chosen, field)
+        if chosen.tolerance is None:
+            kept["per_class"] = chosen.per_class
+    return kept
+
+
+def digest(data: Any) -> str:
+    """First 12 hexadecimal digits of the SHA-256 of data as canonical JSON."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def spec_hash(trial: TrialSpec) -> str:
+    """Hash of a trial as far as its spec goes; `trial_id` adds the data."""
+    return digest({"science": SCIENCE_VERSION, "spec": effective(trial)})
+
+
+def cell_hash(trial: TrialSpec) -> str:
+    """Hash of a trial without its seed: results that share it are repeats, and are averaged."""
+    data = effective(trial)
+    del data["seed"]
+    return digest({"science": SCIENCE_VERSION, "spec": data})
+
+
+def trial_id(trial: TrialSpec, data_fingerprint: str) -> str:
+    """A trial's id and the name of its folder: a function of the spec, the data and the kind of machine."""
+    return digest({"science": SCIENCE_VERSION, "spec": effective(trial), "data": data_fingerprint})

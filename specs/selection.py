@@ -1,0 +1,56 @@
+"""Which examples are augmented, how many, and how often they are chosen anew."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from specs.base import Fraction, NonNegative, Positive, Section
+
+Strategy = Literal["none", "random", "max_loss", "coreset", "full"]
+Objective = Literal["frobenius", "distance", "rbf"]
+ProxyKind = Literal["residual", "last_layer"]
+Budgets = Literal["proportional", "equal"]
+Weighting = Literal["mean_one", "sum_n", "off"]
+
+
+class Selection(Section):
+    """The augmented set S."""
+
+    strategy: Strategy = Field(
+        "coreset",
+        description="none: no copies; random: a random k-subset; max_loss: the k largest losses; "
+        "coreset: k medoids in gradient space; full: everything.",
+    )
+    fraction: Fraction | None = Field(
+        None, description="k = round(fraction * n). One of fraction, budget, tolerance."
+    )
+    budget: Positive | None = Field(None, description="k itself.")
+    tolerance: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="xi: add medoids to each class until the Frobenius norm of G_S is at most xi (coreset only).",
+    )
+    every: Positive = Field(1, description="R: epochs between selections.")
+    warmup_epochs: NonNegative = Field(
+        0,
+        description="Epochs before the first selection by loss or gradient; until then S is a random k-subset.",
+    )
+    objective: Objective = Field(
+        "frobenius",
+        description="Facility location over the distance d in gradient space: frobenius: sum of min d^2; "
+        "distance: sum of min d; rbf: sum of max exp(-d/dim).",
+    )
+    solver: Literal["exact"] = Field(
+        "exact", description="exact: greedy, every step takes the largest marginal gain."
+    )
+    proxy: ProxyKind = Field(
+        "residual",
+        description="residual: softmax(logits) - onehot(label); last_layer: its outer product with the last layer's input.",
+    )
+    per_class: Budgets = Field(
+        "proportional",
+        description="How the coreset's budget is divided among the classes: by their size, or equally.",
+    )
+    weights: Weighting = Field(
+        "mean_one",
+        description="Loss weight of a coreset member: mean_one: gamma*k/n (mean 1 over S); sum_n: gamma (Eq. 10); off: 1.",
+    )

@@ -1,0 +1,1 @@
+"""Training workers: data, corruption, augmentation, models, the epoch loop, checkpoints, results."""
