@@ -36,12 +36,11 @@ def draw_words(seed: int, stream: Stream, *counters: int | npt.ArrayLike) -> U64
 
 def draw_uniform(seed: int, stream: Stream, *counters: int | npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Uniform in [0, 1) with 53 bits, for each element of the broadcast counters."""
-    return (draw_words(seed, stream, *counters) >> np.uint64(11)) * 2.0**-53
+    words = draw_words(seed, stream, *counters) >> np.uint64(11)
+    return words.astype(np.float64) * 2.0**-53
 
 
-def draw_integers(
-    seed: int, stream: Stream, below: int, *counters: int | npt.ArrayLike
-) -> npt.NDArray[np.int64]:
+def draw_integers(seed: int, stream: Stream, below: int, *counters: int | npt.ArrayLike) -> npt.NDArray[np.int64]:
     """Uniform integers in [0, below), for each element of the broadcast counters."""
     return (draw_uniform(seed, stream, *counters) * below).astype(np.int64)
 

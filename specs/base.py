@@ -8,7 +8,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 class Section(BaseModel):
     """A part of a spec: frozen, closed to unknown keys, no silent type conversion."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        defer_build=True,  # parts are built as parts of the whole; on their own only where used so
+    )
 
 
 def named(value: Any) -> Any:
@@ -19,5 +25,6 @@ def named(value: Any) -> Any:
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what every random generator takes
 ByName = BeforeValidator(named)
 AsTuple = Field(strict=False)  # YAML lists become tuples; their items stay strict

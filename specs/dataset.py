@@ -19,9 +19,7 @@ class Dataset(Section):
     root: str | None = Field(
         None, description="Folder that holds the data; relative to the working directory. Not used by digits."
     )
-    download: bool = Field(
-        False, description="Let torchvision download the data to `root` if it is not there."
-    )
+    download: bool = Field(False, description="Let torchvision download the data to `root` if it is not there.")
     image_size: Annotated[int, Field(ge=4, le=64)] | None = Field(
         None,
         description="Resize every image to this height and width, in pixels. Without it all must have one size.",

@@ -1,40 +1,47 @@
 """What is wrong with a spec, said so that it can be mended: file, line, field, value, what is allowed."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
+from dataclasses import dataclass, field
 from typing import Any
+
+_WORDS = {None: "null", True: "true", False: "false"}
+_LONGEST = 60
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """` (did you mean 'x'?)` where some allowed name is close, else nothing."""
+    from difflib import get_close_matches  # a good spec never needs it
+
     close = get_close_matches(name, list(allowed), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+def shown(value: Any) -> str:
+    """A value as a spec file writes it, cut to 60 characters."""
+    text = _WORDS[value] if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, and where."""
+    """One thing that is wrong, and where. `value` is shown only where `has_value` is set: null is a value too."""
 
     message: str
     path: str = ""
     file: str = ""
     line: int | None = None
-    value: Any = None
+    value: Any = field(default=None, hash=False)  # may be a list
     has_value: bool = False
 
     def __str__(self) -> str:
         place = self.file + (f":{self.line}" if self.line else "")
-        shown = ""
-        if self.has_value and not isinstance(self.value, dict):
-            text = repr(self.value)
-            shown = f" = {text if len(text) <= 60 else text[:57] + '...'}"
-        return ": ".join(part for part in (place, f"{self.path}{shown}", self.message) if part)
+        value = f" = {shown(self.value)}" if self.has_value and not isinstance(self.value, dict) else ""
+        return ": ".join(part for part in (place, self.path + value, self.message) if part)
 
 
 class SpecError(ValueError):
     """A spec that cannot be used. `problems` holds all that is wrong with it, not only the first thing."""
 
     def __init__(self, problems: Sequence[Problem]):
-        self.problems = tuple(problems)
+        self.problems = tuple(sorted(problems, key=lambda problem: (problem.file, problem.line or 0)))
         super().__init__("\n".join(str(problem) for problem in self.problems))

@@ -10,11 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from specs.errors import Problem, SpecError, nearest
-from specs.experiment import Distribution, Experiment, SweepSpec, TrialSpec
+from specs.errors import Problem, SpecError, nearest, shown
+from specs.experiment import AXES, Distribution, Experiment, SweepSpec, TrialSpec
 from specs.identity import spec_hash
-from specs.loading import AXES, Source, problems
+from specs.parsing import Source
 from specs.schema import sweepable_fields
+from specs.validation import problems
 
 
 @dataclass(frozen=True)
@@ -43,23 +44,24 @@ def expand(sweep: SweepSpec, source: Source | None = None) -> list[Trial]:
     """All trials of a sweep: grid x zip x sample x seeds, in that order, without repeats.
 
     Points that differ only in fields without effect (the fraction of `full`, say) are one trial.
+    `source` tells where the sweep was written, for errors; without it they name the sweep alone.
     Raises SpecError with all that is wrong with any of them, each thing once.
     """
     source = source or Source(sweep.model_dump(), file=sweep.name)
     _check_axes(sweep, source)
-    base = sweep.model_dump(include=set(Experiment.model_fields), exclude_unset=True)
+    base = json.dumps(sweep.model_dump(include=set(Experiment.model_fields)))
     trials: dict[str, Trial] = {}
     wrong: dict[Problem, list[dict[str, Any]]] = {}
     points = list(_points(sweep))
     for point in points:
-        data = _at(base, point)
+        data = _at(json.loads(base), point)
         for seed in sweep.seeds:
             try:
                 spec = TrialSpec.model_validate({**data, "seed": seed})
             except ValidationError as error:
                 for problem in problems(error, _with_axes(source, sweep, point), data):
                     wrong.setdefault(problem, []).append(point)
-                break
+                break  # no check of a trial depends on its seed
             trial = Trial(spec, point)
             trials.setdefault(trial.hash, trial)
     if wrong:
@@ -69,35 +71,28 @@ def expand(sweep: SweepSpec, source: Source | None = None) -> list[Trial]:
 
 def _check_axes(sweep: SweepSpec, source: Source) -> None:
     axes, wrong = sweep.sweep, []
-    allowed = sweepable_fields()
+    fields = sweepable_fields()
     seen: dict[str, str] = {}
     for axis in AXES:
         for name, values in getattr(axes, axis).items():
-            file, line = source.where(("sweep", axis, name))
-            place = f"sweep.{axis}.{name}"
+            place = ("sweep", axis, name)
             if name == "seed":
-                wrong.append(Problem("repeat a sweep with `seeds: [0, 1, …]` instead", place, file, line))
-            elif name not in allowed:
-                wrong.append(Problem(f"no such field{nearest(name, allowed)}", place, file, line))
+                wrong.append(source.problem("repeat a sweep with `seeds: [0, 1, …]` instead", place))
+            elif name not in fields:
+                wrong.append(source.problem(f"no field that can be swept{nearest(name, fields)}", place))
             elif name in seen:
-                wrong.append(Problem(f"also stands in sweep.{seen[name]}", place, file, line))
+                wrong.append(source.problem(f"also stands in sweep.{seen[name]}", place))
             seen[name] = axis
             if not isinstance(values, Distribution) and not values:
-                wrong.append(Problem("needs at least one value", place, file, line))
+                wrong.append(source.problem("needs at least one value", place))
     lengths = {name: len(values) for name, values in axes.zip.items()}
     if len(set(lengths.values())) > 1:
-        file, line = source.where(("sweep", "zip"))
-        wrong.append(
-            Problem(f"all lists of zip must have one length; got {lengths}", "sweep.zip", file, line)
-        )
+        listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        wrong.append(source.problem(f"lists of zip must have one length; got {listed}", ("sweep", "zip")))
     for outer, inner in itertools.permutations(seen, 2):
         if inner.startswith(f"{outer}."):
-            file, line = source.where(("sweep", seen[inner], inner))
-            wrong.append(
-                Problem(
-                    f"lies inside {outer}, which is swept too", f"sweep.{seen[inner]}.{inner}", file, line
-                )
-            )
+            place = ("sweep", seen[inner], inner)
+            wrong.append(source.problem(f"lies inside {outer}, which is swept too", place))
     if wrong:
         raise SpecError(wrong)
 
@@ -105,35 +100,29 @@ def _check_axes(sweep: SweepSpec, source: Source) -> None:
 def _points(sweep: SweepSpec) -> Iterator[dict[str, Any]]:
     axes = sweep.sweep
     grid = [dict(zip(axes.grid, values, strict=True)) for values in itertools.product(*axes.grid.values())]
-    rows = [dict(zip(axes.zip, values, strict=True)) for values in zip(*axes.zip.values(), strict=True)] or [
-        {}
-    ]
+    rows = [dict(zip(axes.zip, values, strict=True)) for values in zip(*axes.zip.values(), strict=True)]
     stream = random.Random(axes.sample_seed)
-    draws = [
-        {name: _draw(stream, spread) for name, spread in axes.sample.items()} for _ in range(axes.samples)
-    ]
-    for a, b, c in itertools.product(grid, rows, draws if axes.sample else [{}]):
+    draws = [{name: _draw(stream, spread) for name, spread in axes.sample.items()} for _ in range(axes.samples)]
+    for a, b, c in itertools.product(grid, rows or [{}], draws):
         yield {**a, **b, **c}
 
 
 def _draw(stream: random.Random, spread: Distribution) -> float | int:
     if spread.distribution == "integer":
-        return stream.randint(round(spread.low), round(spread.high))
+        return stream.randint(int(spread.low), int(spread.high))
     if spread.distribution == "log_uniform":
-        return math.exp(stream.uniform(math.log(spread.low), math.log(spread.high)))
+        drawn = math.exp(stream.uniform(math.log(spread.low), math.log(spread.high)))
+        return min(max(drawn, spread.low), spread.high)  # exp(log(x)) may miss x by a rounding
     return stream.uniform(spread.low, spread.high)
 
 
-def _at(base: dict[str, Any], point: dict[str, Any]) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(json.dumps(base))
+def _at(data: dict[str, Any], point: dict[str, Any]) -> dict[str, Any]:
+    """A sweep's own fields with those of a point of it put in."""
     for name, value in point.items():
         *sections, last = name.split(".")
         where = data
         for section in sections:
-            inner = where.setdefault(section, {})
-            if not isinstance(inner, dict):
-                inner = where[section] = {"name": inner}
-            where = inner
+            where = where[section]
         where[last] = value
     return data
 
@@ -142,18 +131,22 @@ def _with_axes(source: Source, sweep: SweepSpec, point: dict[str, Any]) -> Sourc
     """The source with swept fields placed where their values stand, under `sweep:`."""
     places = dict(source.places)
     for name, value in point.items():
-        for axis in ("grid", "zip"):
-            values = getattr(sweep.sweep, axis).get(name, ())
-            if value in values:
-                at = source.where(("sweep", axis, name, list(values).index(value)))
-                places[tuple(name.split("."))] = at
+        for axis in AXES:
+            values = getattr(sweep.sweep, axis).get(name)
+            if values is None:
+                continue
+            at: tuple[str | int, ...] = ("sweep", axis, name)
+            if not isinstance(values, Distribution):
+                at = (*at, next(index for index, other in enumerate(values) if other is value))
+            places[tuple(name.split("."))] = source.where(at)
     return Source(source.data, places, source.file)
 
 
 def _at_points(problem: Problem, at: list[dict[str, Any]], of: int) -> Problem:
-    """Name the point of the sweep where a problem arises, unless it shows its value or arises at all."""
-    if problem.has_value or len(at) == of:
+    """Name the point of the sweep where a problem arises, unless it arises at all of them or in a swept value."""
+    in_swept = any(f"{problem.path}.".startswith(f"{name}.") for name in at[0])
+    if in_swept or len(at) == of:
         return problem
-    named = ", ".join(f"{name.rsplit('.', 1)[-1]}={value}" for name, value in at[0].items())
-    more = f" and {len(at) - 1} other points" if len(at) > 1 else ""
+    named = ", ".join(f"{name.rsplit('.', 1)[-1]}={shown(value)}" for name, value in at[0].items())
+    more = f" and {len(at) - 1} more" if len(at) > 1 else ""
     return replace(problem, message=f"{problem.message} (at {named}{more})")

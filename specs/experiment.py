@@ -2,15 +2,17 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from specs.augmentation import Augmentation
-from specs.base import AsTuple, NonNegative, Positive, Section
+from specs.base import AsTuple, Positive, Section, Seed
 from specs.dataset import Dataset
 from specs.model import Model
 from specs.resources import Checkpoints, Evaluation, Resources, Storage, Tracking
 from specs.selection import Selection
 from specs.training import Training
+
+AXES = ("grid", "zip", "sample")
 
 
 class Experiment(Section):
@@ -18,16 +20,10 @@ class Experiment(Section):
 
     dataset: Dataset = Field(description="What is learned.")
     model: Model = Field(description="The network.")
-    augmentation: Augmentation = Field(
-        default_factory=Augmentation, description="Weak and strong augmentation."
-    )
+    augmentation: Augmentation = Field(default_factory=Augmentation, description="Weak and strong augmentation.")
     training: Training = Field(description="Regime, epochs, batch size, optimiser, schedule.")
-    selection: Selection = Field(
-        default_factory=Selection, description="Which examples get augmented copies."
-    )
-    evaluation: Evaluation = Field(
-        default_factory=Evaluation, description="When the test accuracy is measured."
-    )
+    selection: Selection = Field(default_factory=Selection, description="Which examples get augmented copies.")
+    evaluation: Evaluation = Field(default_factory=Evaluation, description="When the test accuracy is measured.")
     checkpoints: Checkpoints = Field(default_factory=Checkpoints, description="When the state is saved.")
     resources: Resources = Field(default_factory=Resources, description="Processors for a trial.")
 
@@ -35,7 +31,7 @@ class Experiment(Section):
 class TrialSpec(Experiment):
     """One training run: an experiment and a seed. Combinations of fields are checked here."""
 
-    seed: NonNegative = Field(description="Seed of every random stream of the trial.")
+    seed: Seed = Field(description="Seed of every random stream of the trial.")
 
     @model_validator(mode="after")
     def _combinations(self) -> "TrialSpec":
@@ -43,7 +39,7 @@ class TrialSpec(Experiment):
         chosen, training = self.selection, self.training
         given = [name for name in ("fraction", "budget", "tolerance") if getattr(chosen, name) is not None]
         if len(given) > 1:
-            wrong.append(f"selection.{given[1]}: both {' and '.join(given)} are set; keep one of them")
+            wrong.append(f"selection.{given[1]}: {' and '.join(given)} are set; keep one of them")
         if not given and self.needs_size():
             wrong.append(
                 f"selection.fraction: strategy {chosen.strategy} in regime {training.regime} needs one of "
@@ -70,21 +66,18 @@ class TrialSpec(Experiment):
             wrong.append(f"dataset.root: dataset {self.dataset.name} needs the folder that holds it")
         if self.dataset.download and self.dataset.name in ("digits", "image_folder"):
             wrong.append(f"dataset.download: {self.dataset.name} cannot be downloaded; leave download out")
-        if (
-            chosen.strategy not in ("none",)
-            and self.augmentation.placement == "in_place"
-            and not self.augmentation.strong
-        ):
+        copies = self.augmentation
+        if chosen.strategy != "none" and copies.placement == "in_place" and not copies.strong:
             wrong.append(
                 "augmentation.strong: placement in_place without a strong operation changes nothing; name at least one"
             )
         late = [epoch for epoch in self.checkpoints.keep if epoch > training.epochs]
         if late:
-            wrong.append(f"checkpoints.keep: training ends after epoch {training.epochs}; got {late}")
-        if chosen.strategy in ("max_loss", "coreset") and chosen.warmup_epochs >= training.epochs:
             wrong.append(
-                f"selection.warmup_epochs: must be below training.epochs ({training.epochs}); got {chosen.warmup_epochs}"
+                f"checkpoints.keep: training ends after epoch {training.epochs}; {late} would never be reached"
             )
+        if chosen.strategy in ("max_loss", "coreset") and chosen.warmup_epochs >= training.epochs:
+            wrong.append(f"selection.warmup_epochs: must be below training.epochs, {training.epochs}")
         if self.model.width is not None and self.model.name not in ("mlp", "small_cnn"):
             wrong.append(f"model.width: only mlp and small_cnn have a width; {self.model.name} has not")
         if wrong:
@@ -112,9 +105,11 @@ class Distribution(Section):
     @model_validator(mode="after")
     def _ordered(self) -> "Distribution":
         if not self.low < self.high:
-            raise ValueError(f"low must be below high; got {self.low} and {self.high}")
+            raise ValueError(f"low must be below high; got {self.low:g} and {self.high:g}")
         if self.distribution == "log_uniform" and self.low <= 0:
-            raise ValueError(f"log_uniform needs low above 0; got {self.low}")
+            raise ValueError(f"log_uniform needs low above 0; got {self.low:g}")
+        if self.distribution == "integer" and not (self.low.is_integer() and self.high.is_integer()):
+            raise ValueError(f"integer needs whole bounds; got {self.low:g} and {self.high:g}")
         return self
 
 
@@ -126,9 +121,7 @@ class Asha(Section):
         description="What trials are compared by. Test accuracy makes the choice peek at the test set.",
     )
     grace_epochs: Positive = Field(description="Epochs every trial runs before it can be stopped.")
-    reduction_factor: Annotated[int, Field(ge=2)] = Field(
-        3, description="One in this many goes on at each halving."
-    )
+    reduction_factor: Annotated[int, Field(ge=2)] = Field(3, description="One in this many goes on at each halving.")
 
 
 class Axes(Section):
@@ -141,12 +134,17 @@ class Axes(Section):
         default_factory=dict,
         description="Field: values; the first of each make a trial, then the second of each, …",
     )
-    sample: dict[str, Distribution] = Field(
-        default_factory=dict, description="Field: distribution to draw from."
-    )
-    samples: Positive = Field(1, description="How many draws `sample` makes.")
-    sample_seed: NonNegative = Field(0, description="Seed of the draws.")
+    sample: dict[str, Distribution] = Field(default_factory=dict, description="Field: distribution to draw from.")
+    samples: Positive = Field(1, description="How many draws `sample` makes; needs a field in `sample`.")
+    sample_seed: Seed = Field(0, description="Seed of the draws.")
     asha: Asha | None = Field(None, description="Early stopping of poor trials.")
+
+    @field_validator("samples")
+    @classmethod
+    def _something_to_sample(cls, samples: int, info: ValidationInfo) -> int:
+        if samples > 1 and info.data.get("sample") == {}:
+            raise ValueError("there is nothing to draw: name a field under sweep.sample, or leave samples out")
+        return samples
 
 
 class SweepSpec(Experiment):
@@ -158,9 +156,17 @@ class SweepSpec(Experiment):
         description="Name of the sweep and of its folder: lower-case letters, digits, '_', '-', '.'."
     )
     description: str = Field("", description="What the sweep is for; shown in the report.")
-    seeds: Annotated[tuple[NonNegative, ...], AsTuple, Field(min_length=1)] = Field(
+    seeds: Annotated[tuple[Seed, ...], AsTuple, Field(min_length=1)] = Field(
         (0,), description="Every combination of the axes is run once with each seed."
     )
     sweep: Axes = Field(default_factory=Axes, description="What varies between trials.")
     tracking: Tracking = Field(default_factory=Tracking, description="Where MLflow keeps the runs.")
     storage: Storage = Field(default_factory=Storage, description="Where everything is kept.")
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_seed_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+        if twice:
+            raise ValueError(f"each seed must stand here once; {', '.join(map(str, twice))} stands more often")
+        return seeds

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, field_validator
 
 from specs.base import Section
+from specs.errors import nearest
 
 OwnModel = Literal["mlp", "small_cnn", "resnet8", "resnet20", "resnet32"]
 OWN_MODELS: tuple[str, ...] = get_args(OwnModel)
@@ -24,7 +25,7 @@ TORCHVISION_CLASSIFIERS = tuple(
     shufflenet_v2_x1_5 shufflenet_v2_x2_0 squeezenet1_0 squeezenet1_1 swin_b swin_s swin_t swin_v2_b
     swin_v2_s swin_v2_t vgg11 vgg11_bn vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn vit_b_16 vit_b_32
     vit_h_14 vit_l_16 vit_l_32 wide_resnet101_2 wide_resnet50_2
-    """.split()
+    """.split()  # noqa: SIM905 - a list of 70 lines says no more
 )
 MODELS = OWN_MODELS + TORCHVISION_CLASSIFIERS
 
@@ -45,8 +46,6 @@ class Model(Section):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in MODELS:
-            from specs.errors import nearest
-
             raise ValueError(
                 f"no model of this name{nearest(name, MODELS)}; allowed: {', '.join(OWN_MODELS)}, "
                 "or a torchvision classifier such as resnet18"

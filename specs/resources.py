@@ -10,20 +10,12 @@ from specs.base import AsTuple, NonNegative, Positive, Section
 class Resources(Section):
     """Processors for one trial; Ray runs as many trials at once as fit."""
 
-    workers: Positive = Field(
-        1, description="Processes that train one trial together (DDP where more than one)."
-    )
+    workers: Positive = Field(1, description="Processes that train one trial together (DDP where more than one).")
     cpus: Positive = Field(1, description="CPU cores, and threads, of each worker.")
     gpus: Annotated[int, Field(ge=0, le=1)] = Field(0, description="GPUs of each worker: 0 or 1.")
-    deterministic: bool = Field(
-        True, description="On a GPU: only deterministic kernels, so that runs repeat exactly."
-    )
-    selection_shards: Positive = Field(
-        1, description="Actors of the selection service that all trials share."
-    )
-    max_failures: NonNegative = Field(
-        3, description="Times a trial whose process died is started again in one run."
-    )
+    deterministic: bool = Field(True, description="On a GPU: only deterministic kernels, so that runs repeat exactly.")
+    selection_shards: Positive = Field(1, description="Actors of the selection service that all trials share.")
+    max_failures: NonNegative = Field(3, description="Times a trial whose process died is started again in one run.")
 
 
 class Evaluation(Section):
@@ -42,7 +34,7 @@ class Checkpoints(Section):
 
 
 class Tracking(Section):
-    """Where MLflow keeps the runs."""
+    """The store of the runs, for MLflow."""
 
     uri: str | None = Field(
         None,

@@ -21,9 +21,7 @@ class Selection(Section):
         description="none: no copies; random: a random k-subset; max_loss: the k largest losses; "
         "coreset: k medoids in gradient space; full: everything.",
     )
-    fraction: Fraction | None = Field(
-        None, description="k = round(fraction * n). One of fraction, budget, tolerance."
-    )
+    fraction: Fraction | None = Field(None, description="k = round(fraction * n). One of fraction, budget, tolerance.")
     budget: Positive | None = Field(None, description="k itself.")
     tolerance: Annotated[float, Field(gt=0)] | None = Field(
         None,
@@ -39,12 +37,11 @@ class Selection(Section):
         description="Facility location over the distance d in gradient space: frobenius: sum of min d^2; "
         "distance: sum of min d; rbf: sum of max exp(-d/dim).",
     )
-    solver: Literal["exact"] = Field(
-        "exact", description="exact: greedy, every step takes the largest marginal gain."
-    )
+    solver: Literal["exact"] = Field("exact", description="exact: greedy, every step takes the largest marginal gain.")
     proxy: ProxyKind = Field(
         "residual",
-        description="residual: softmax(logits) - onehot(label); last_layer: its outer product with the last layer's input.",
+        description="residual: softmax(logits) - onehot(label); "
+        "last_layer: its outer product with the last layer's input.",
     )
     per_class: Budgets = Field(
         "proportional",
@@ -52,5 +49,6 @@ class Selection(Section):
     )
     weights: Weighting = Field(
         "mean_one",
-        description="Loss weight of a coreset member: mean_one: gamma*k/n (mean 1 over S); sum_n: gamma (Eq. 10); off: 1.",
+        description="Loss weight of a coreset member: mean_one: gamma*k/n (mean 1 over S); "
+        "sum_n: gamma (Eq. 10); off: 1.",
     )

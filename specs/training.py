@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from specs.base import AsTuple, ByName, NonNegative, Positive, Section
 
@@ -17,48 +17,44 @@ class Optimizer(Section):
     nesterov: bool = Field(False, description="Nesterov's form of momentum; needs momentum above 0.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="L2 penalty on all parameters.")
 
-    @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> "Optimizer":
-        if self.nesterov and self.momentum == 0:
+    @field_validator("nesterov")
+    @classmethod
+    def _needs_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:
+        if nesterov and info.data.get("momentum") == 0:
             raise ValueError("nesterov needs momentum above 0: set momentum, or nesterov: false")
-        return self
+        return nesterov
 
 
 class Constant(Section):
     """The learning rate stays as it is."""
 
-    name: Literal["constant"]
-    warmup_epochs: NonNegative = Field(
-        0, description="Epochs over which the rate rises linearly to its full size."
-    )
+    name: Literal["constant"] = Field(description="Which schedule.")
+    warmup_epochs: NonNegative = Field(0, description="Epochs over which the rate rises linearly to its full size.")
 
 
 class Milestones(Section):
     """The learning rate is multiplied by gamma at each milestone."""
 
-    name: Literal["milestones"]
-    milestones: Annotated[tuple[Positive, ...], AsTuple] = Field(
+    name: Literal["milestones"] = Field(description="Which schedule.")
+    milestones: Annotated[tuple[Positive, ...], AsTuple, Field(min_length=1)] = Field(
         description="Epochs at which the rate drops, ascending."
     )
     gamma: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="Factor at each milestone.")
-    warmup_epochs: NonNegative = Field(
-        0, description="Epochs over which the rate rises linearly to its full size."
-    )
+    warmup_epochs: NonNegative = Field(0, description="Epochs over which the rate rises linearly to its full size.")
 
-    @model_validator(mode="after")
-    def _ascending(self) -> "Milestones":
-        if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"milestones must ascend, without repeats; got {list(self.milestones)}")
-        return self
+    @field_validator("milestones")
+    @classmethod
+    def _ascending(cls, milestones: tuple[int, ...]) -> tuple[int, ...]:
+        if list(milestones) != sorted(set(milestones)):
+            raise ValueError("milestones must ascend, without repeats")
+        return milestones
 
 
 class Cosine(Section):
     """The learning rate falls to zero along half a cosine, a step an epoch."""
 
-    name: Literal["cosine"]
-    warmup_epochs: NonNegative = Field(
-        0, description="Epochs over which the rate rises linearly to its full size."
-    )
+    name: Literal["cosine"] = Field(description="Which schedule.")
+    warmup_epochs: NonNegative = Field(0, description="Epochs over which the rate rises linearly to its full size.")
 
 
 Schedule = Annotated[Annotated[Constant | Milestones | Cosine, Field(discriminator="name")], ByName]

@@ -50,9 +50,7 @@ class SelectionRecord(Record):
     strategy: str  # "random" during warm-up, whatever the trial's strategy
     size: int
     value: float | None = None  # drop of the objective from the empty set (coreset only)
-    gradient_error: float | None = (
-        None  # Eq. 8: |sum_V g - sum_S w g| / |sum_V g|, weights scaled to sum to n
-    )
+    gradient_error: float | None = None  # Eq. 8: |sum_V g - sum_S w g| / |sum_V g|, weights scaled to sum to n
     overlap_max_loss: float | None = None  # share of S that is among the |S| largest losses
     mislabelled: float | None = None  # share of S whose label was corrupted; None: no label noise
 

@@ -1,0 +1,15 @@
+"""The report of a sweep: tables, figures, CSV files and one self-contained page.
+
+| module | what it holds |
+| --- | --- |
+| `results` | what the trials of a sweep left in storage |
+| `statistics` | mean and deviation, and the share of full augmentation's gain with its interval |
+| `comparisons` | trials gathered into cells, cells into tables |
+| `wording` | numbers and notes as every table words them |
+| `terminal`, `markdown`, `csv_files`, `page` | the forms a table takes |
+| `drawing`, `figures`, `time_figures`, `contact_sheets` | the plots |
+| `provenance` | commits, hardware, hosts, versions and hashes behind the numbers |
+| `writing` | `write_report`, which puts all of it into storage |
+
+Nothing is imported here, so that `terminal` works where matplotlib and jinja2 are not installed.
+"""

@@ -1,0 +1,91 @@
+"""The Ray cluster a sweep runs on: starting or joining it, and what fits into it."""
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.errors import UserError
+from specs.resources import Resources
+
+_QUIET = {
+    "RAY_AUTH_MODE": "token",  # set, so that Ray neither chooses nor warns
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is the command line's to handle
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",  # its progress table would stand beside ours
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # resuming is by content hash, not by Tune's own state
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # specs name data relative to where the user stands
+}
+
+
+class PlacementError(UserError):
+    """A request that can never be placed on this cluster."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """What one node offers."""
+
+    cpus: float
+    gpus: float
+
+
+def connect(address: str | None) -> None:
+    """Start a cluster on this machine, or join the one at `address` (`auto`: the one this node is in).
+
+    Token authentication is always on. A local cluster's token is Ray's own, in ~/.ray/auth_token.
+    """
+    if "ray" in sys.modules and "RAY_AUTH_MODE" not in os.environ:
+        raise RuntimeError(
+            "Ray reads RAY_AUTH_MODE when it is imported: set it to token, or connect before importing ray"
+        )
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    if address is None:
+        ray.init(address="local", include_dashboard=False, **options)
+    else:
+        ray.init(address=address, **options)
+
+
+def nodes() -> list[Node]:
+    """The nodes that are alive."""
+    import ray
+
+    found = []
+    for node in ray.nodes():
+        if node["Alive"]:
+            resources = node["Resources"]
+            found.append(Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0)))
+    return found
+
+
+def concurrent_trials(resources: Resources, cluster: list[Node]) -> int:
+    """How many trials with these resources fit at once. Raises PlacementError where none does, ever."""
+    workers = 0
+    for node in cluster:
+        fits = node.cpus // resources.cpus
+        if resources.gpus:
+            fits = min(fits, node.gpus // resources.gpus)
+        workers += int(fits)
+    if workers < resources.workers:
+        has = ", ".join(f"{node.cpus:g} CPUs + {node.gpus:g} GPUs" for node in cluster) or "no nodes"
+        raise PlacementError(
+            f"resources: a trial asks for workers = {resources.workers} with cpus = {resources.cpus} and "
+            f"gpus = {resources.gpus} each, of which {workers} fit; the cluster has {has}"
+        )
+    return workers // resources.workers
+
+
+def disconnect() -> None:
+    """Leave the cluster; one that `connect` started ends."""
+    import ray
+
+    ray.shutdown()

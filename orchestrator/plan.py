@@ -1,0 +1,178 @@
+"""What a sweep will take, before anything is started."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from orchestrator.preparation import Library, PlannedTrial, Prepared
+from selection.budgets import divide
+from selection.greedy import Problem
+from selection.mapper import timed
+from specs import TrialSpec
+from workers.assignment import device_of
+from workers.augmentation import Augmenter
+from workers.checks import check_data
+from workers.data import ImageData, TrainingSet
+from workers.images import DeviceImages, Normalizer
+from workers.models import build_model
+from workers.records import TrialTimes, load_record, trial_key
+from workers.selecting import Chooser, Chosen
+
+_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the trials of one cell (all its seeds) take."""
+
+    label: str
+    trials: int
+    todo: int
+    selected: int | None  # |S|; None where a tolerance decides it while running
+    views: int | None  # images trained on in an epoch
+    selection_bytes: int  # the largest class's distance matrix
+    seconds: float  # a trial, with its cores to itself
+    measured: bool  # on finished trials of the cell; else reckoned from a few steps on this machine
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """Seconds on this machine."""
+
+    weak: float  # an image
+    strong: float  # a copy, on top
+    step: float  # an image forward and backward
+    forward: float  # an image
+    selection: float  # a selection
+
+
+def estimate(prepared: Prepared, library: Library) -> list[Estimate]:
+    """Estimate every cell of a sweep: from its finished trials, or from a few training steps on this machine."""
+    cells: dict[str, list[PlannedTrial]] = {}
+    for trial in prepared.trials:
+        cells.setdefault(trial.entry.cell_hash, []).append(trial)
+    known: dict[str, _Costs] = {}
+    return [_cell(prepared, trials, library.images(trials[0].spec.dataset), known) for trials in cells.values()]
+
+
+def concurrency_here(spec: TrialSpec) -> int:
+    """How many such trials this machine's cores hold at once; at least one."""
+    return max(1, (os.cpu_count() or 1) // (spec.resources.workers * spec.resources.cpus))
+
+
+def _cell(prepared: Prepared, trials: list[PlannedTrial], images: ImageData, known: dict[str, _Costs]) -> Estimate:
+    spec = trials[0].spec
+    examples = check_data(spec, images)
+    chooser = Chooser(spec, examples)
+    size = {"full": len(examples.ids), "none": 0}.get(spec.selection.strategy, chooser.size)
+    chosen = None
+    if size:
+        chosen = Chosen(examples.ids[:size], np.ones(size))
+    views = None if size is None else chooser.views(chosen, 0)
+    counts = np.bincount(examples.labels)
+    times = [load_record(prepared.storage, trial_key(trial.id, "times.json"), TrialTimes) for trial in trials]
+    totals = [sum(e.training_time + e.evaluation for e in t.epochs) for t in times if t is not None]
+    if totals:
+        seconds = float(np.mean(totals))
+    else:
+        costs = _calibrate(spec, images, examples, chooser.size, known)
+        counted = len(examples.ids) if views is None else len(views)
+        copies = counted if views is None else int((views.copies > 0).sum())
+        seconds = _reckon(spec, costs, counted, copies, len(examples.ids), len(images.test))
+    return Estimate(
+        label=trials[0].label.rsplit(" seed", 1)[0],
+        trials=len(trials),
+        todo=sum(trial.state not in ("finished", "stopped") for trial in trials),
+        selected=size,
+        views=None if views is None else len(views),
+        selection_bytes=4 * int(counts.max()) ** 2 if spec.selection.strategy == "coreset" else 0,
+        seconds=seconds,
+        measured=bool(totals),
+    )
+
+
+def _reckon(spec: TrialSpec, costs: _Costs, views: int, copies: int, train: int, test: int) -> float:
+    epochs, chosen = spec.training.epochs, spec.selection
+    each = views * (costs.weak + costs.step) + copies * costs.strong
+    evaluations = -(-epochs // spec.evaluation.every)
+    seconds = epochs * each + evaluations * test * costs.forward
+    if chosen.strategy in ("max_loss", "coreset"):
+        selections = -(-(epochs - chosen.warmup_epochs) // chosen.every)
+        seconds += selections * (train * costs.forward + (costs.selection if chosen.strategy == "coreset" else 0.0))
+    return seconds
+
+
+def _calibrate(
+    spec: TrialSpec, images: ImageData, examples: TrainingSet, size: int | None, known: dict[str, _Costs]
+) -> _Costs:
+    kind = f"{spec.dataset}{spec.model}{spec.augmentation}{spec.training.batch_size}{spec.resources}"
+    coreset = spec.selection.strategy == "coreset"
+    if coreset:
+        kind += f"{spec.selection}"
+    if kind in known:
+        return known[kind]
+    torch.set_num_threads(spec.resources.cpus)
+    device = device_of(spec)
+    shape = images.train.images.shape[1:]
+    model = build_model(spec.model, len(images.classes), (int(shape[0]), int(shape[1]), int(shape[2])), spec.seed)
+    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ids = examples.ids[: spec.training.batch_size]
+    copies = np.ones(len(ids), np.int64)
+    source = DeviceImages(images.train, device)
+    weak = Augmenter(spec.augmentation.weak)
+    strong = Augmenter(spec.augmentation.strong)
+    normalize = Normalizer(images.mean, images.std, device)
+    inputs = normalize(source.take(ids))
+    target = torch.from_numpy(images.train.labels[ids]).to(device)
+
+    def step() -> None:
+        model.zero_grad(set_to_none=True)
+        functional.cross_entropy(model(inputs), target).backward()
+
+    def forward() -> None:
+        with torch.no_grad():
+            model(inputs)
+
+    n = len(ids)
+    costs = _Costs(
+        weak=_seconds(lambda: weak(source.take(ids), ids, copies, seed=0, epoch=0), device) / n,
+        strong=_seconds(lambda: strong(source.take(ids), ids, copies, seed=0, epoch=0), device) / n,
+        step=_seconds(step, device) / n,
+        forward=_seconds(forward, device) / n,
+        selection=_selection_seconds(spec, images, examples, size) if coreset else 0.0,
+    )
+    known[kind] = costs
+    return costs
+
+
+def _seconds(work: Callable[[], Any], device: torch.device) -> float:
+    """The fastest of a few runs, after one to warm up."""
+    taken = []
+    for _ in range(1 + _REPEATS):
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - start)
+    return min(taken[1:])
+
+
+def _selection_seconds(spec: TrialSpec, images: ImageData, examples: TrainingSet, size: int | None) -> float:
+    """The largest class solved once on random residuals, times the sum of n_c^2 over its own."""
+    counts = np.bincount(examples.labels, minlength=len(images.classes))
+    largest = int(counts.argmax())
+    stream = np.random.default_rng(0)
+    residuals = stream.dirichlet(np.full(len(images.classes), 0.3), int(counts[largest])).astype(np.float32)
+    residuals[:, largest] -= 1.0
+    budget = None
+    if size is not None:
+        budget = divide(size, {c: int(count) for c, count in enumerate(counts)}, spec.selection.per_class)[largest]
+    problem = Problem(residuals, None, spec.selection.objective, budget, spec.selection.tolerance)
+    timed(problem)  # compiles
+    return timed(problem).seconds * float(np.square(counts.astype(float)).sum()) / float(counts[largest]) ** 2

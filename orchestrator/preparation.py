@@ -1,0 +1,165 @@
+"""From a spec to what is to be done: data read and checked, trials identified, finished ones found."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from specs import SpecError, SweepSpec, Trial, TrialSpec, cell_hash, expand, trial_id
+from specs.dataset import Dataset
+from specs.errors import Problem
+from workers.checks import check_data, check_model
+from workers.data import ImageData, load_images
+from workers.records import (
+    SWEEP_KEY,
+    StoppedTrial,
+    SweepRecord,
+    TrialEntry,
+    load_record,
+    trial_key,
+)
+from workers.storage import LocalStorage, Storage, open_storage
+
+State = Literal["finished", "stopped", "failed", "started", "new"]
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A trial with its identity, and how far it has come."""
+
+    entry: TrialEntry
+    spec: TrialSpec
+    state: State
+
+    @property
+    def id(self) -> str:
+        return self.entry.id
+
+    @property
+    def label(self) -> str:
+        """Such as `coreset 10% seed 0`, with the values of other axes where there are any."""
+        entry = self.entry
+        parts = [entry.strategy, entry.size, *_other_axes(entry), f"seed {entry.seed}"]
+        return " ".join(part for part in parts if part)
+
+
+def _other_axes(entry: TrialEntry) -> list[str]:
+    own = ("selection.strategy", "selection.fraction", "selection.budget", "selection.tolerance")
+    return [f"{name.rsplit('.', 1)[-1]}={value}" for name, value in entry.point.items() if name not in own]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A sweep that is ready to run."""
+
+    sweep: SweepSpec
+    record: SweepRecord
+    trials: tuple[PlannedTrial, ...]
+    storage: LocalStorage
+
+    @property
+    def pending(self) -> list[PlannedTrial]:
+        """The trials that are not finished, those already begun first: their checkpoints are done soonest."""
+        todo = [trial for trial in self.trials if trial.state not in ("finished", "stopped")]
+        return sorted(todo, key=lambda trial: trial.state != "started")
+
+
+class Library:
+    """The data of a sweep: each distinct set is read once."""
+
+    def __init__(self) -> None:
+        self._sets: dict[Dataset, ImageData] = {}
+
+    def images(self, dataset: Dataset) -> ImageData:
+        """The images of a dataset. Corruption is not part of them."""
+        kept = {"name", "root", "download", "image_size"}
+        key = Dataset.model_validate(dataset.model_dump(include=kept))
+        if key not in self._sets:
+            self._sets[key] = load_images(key)
+        return self._sets[key]
+
+
+def sweep_storage(sweep: SweepSpec) -> LocalStorage:
+    """The folder of a sweep."""
+    return named_storage(sweep.storage.path, sweep.name)
+
+
+def named_storage(path: str, name: str) -> LocalStorage:
+    """The folder of the sweep of this name."""
+    storage = open_storage(f"{path}/{name}")
+    assert isinstance(storage, LocalStorage)
+    return storage
+
+
+def prepare(sweep: SweepSpec, library: Library, notify: Callable[[str], None]) -> Prepared:
+    """Expand a sweep, read its data, check every trial against it, and find what is finished.
+
+    Raises SpecError with everything that is wrong, before any work starts.
+    """
+    trials = expand(sweep)
+    storage = sweep_storage(sweep)
+    wrong: dict[str, None] = {}
+    planned: list[PlannedTrial] = []
+    for dataset in {trial.spec.dataset for trial in trials}:
+        notify(f"reading {dataset.name}" + (f" from {dataset.root}" if dataset.root else ""))
+        library.images(dataset)
+    for trial in trials:
+        images = library.images(trial.spec.dataset)
+        try:
+            check_data(trial.spec, images)
+        except ValueError as error:
+            wrong.setdefault(str(error))
+            continue
+        entry = _entry(trial, images)
+        planned.append(PlannedTrial(entry, trial.spec, _state(storage, entry.id, sweep)))
+    _check_models([trial.spec for trial in planned if trial.state != "finished"], library, wrong)
+    if wrong:
+        raise SpecError([Problem(message, file=sweep.name) for message in wrong])
+    record = SweepRecord(
+        name=sweep.name,
+        description=sweep.description,
+        spec=sweep.model_dump(mode="json", exclude_defaults=True),
+        trials=tuple(trial.entry for trial in planned),
+    )
+    return Prepared(sweep, record, tuple(planned), storage)
+
+
+def _check_models(specs: Iterable[TrialSpec], library: Library, wrong: dict[str, None]) -> None:
+    seen: set[str] = set()
+    for spec in specs:
+        kind = f"{spec.dataset}{spec.model}{spec.augmentation}{spec.selection.strategy}{spec.selection.proxy}"
+        if kind in seen:
+            continue
+        seen.add(kind)
+        try:
+            check_model(spec, library.images(spec.dataset))
+        except ValueError as error:
+            wrong.setdefault(str(error))
+
+
+def _entry(trial: Trial, images: ImageData) -> TrialEntry:
+    return TrialEntry(
+        id=trial_id(trial.spec, images.fingerprint),
+        spec_hash=trial.hash,
+        cell_hash=cell_hash(trial.spec),
+        strategy=trial.spec.selection.strategy,
+        size=trial.size(),
+        seed=trial.spec.seed,
+        point=trial.point,
+    )
+
+
+def _state(storage: Storage, identity: str, sweep: SweepSpec) -> State:
+    if storage.exists(trial_key(identity, "result.json")):
+        return "finished"
+    stopped = load_record(storage, trial_key(identity, "stopped.json"), StoppedTrial)
+    asha = sweep.sweep.asha
+    if stopped is not None and asha is not None and stopped.asha == asha.model_dump(mode="json"):
+        return "stopped"
+    if storage.exists(trial_key(identity, "error.json")):
+        return "failed"
+    return "started" if storage.list(trial_key(identity, "checkpoints")) else "new"
+
+
+def write_sweep(prepared: Prepared) -> None:
+    """Record the sweep as it is run now."""
+    prepared.storage.write(SWEEP_KEY, prepared.record.to_bytes())

@@ -1,0 +1,78 @@
+"""The page: one HTML file with everything in it."""
+
+import base64
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from orchestrator.report import wording
+from orchestrator.report.comparisons import Comparison
+from orchestrator.report.drawing import LOOKS, Figure
+from orchestrator.report.provenance import Provenance
+from orchestrator.report.results import Results
+from workers.records import SweepRecord
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A comparison and its figures."""
+
+    comparison: Comparison
+    figures: tuple[Figure, ...]
+
+    @property
+    def shares(self) -> tuple[str, ...]:
+        """The strategies with a share of full's gain to show, be it blank."""
+        cells = self.comparison.cells
+        shown = {cell.strategy for cell in cells if wording.has_share(self.comparison, cell)}
+        return tuple(name for name in self.comparison.strategies if name in shown)
+
+
+def page_html(
+    results: Results, chapters: tuple[Chapter, ...], source: Provenance, files: tuple[str, ...], notice: str
+) -> str:
+    """The report as one self-contained page. `files` are those that lie next to it; `notice` may be empty."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["data_uri"] = _data_uri
+    finished = len(results.outcomes) - len(results.missing())
+    values: dict[str, Any] = {
+        "sweep": results.sweep,
+        "results": results,
+        "chapters": chapters,
+        "source": source,
+        "files": files,
+        "notice": notice,
+        "finished": finished,
+        "notes": wording.notes(results, tuple(chapter.comparison for chapter in chapters)),
+        "yaml": _yaml(results.sweep),
+        "css": (HERE / "page.css").read_text(encoding="utf-8"),
+        "looks": LOOKS,
+        "words": wording,
+    }
+    return environment.get_template("page.html.j2").render(values)
+
+
+def _yaml(sweep: SweepRecord) -> str:
+    """The spec as YAML, name and description first; a password in a tracking URI is no part of a report."""
+    first: dict[str, Any] = {key: sweep.spec[key] for key in ("name", "description") if key in sweep.spec}
+    text = yaml.safe_dump(
+        {**first, **sweep.spec}, sort_keys=False, allow_unicode=True, width=90, default_flow_style=None
+    )
+    return re.sub(r"(://[^\s:/@]*):[^\s/]*@", r"\1:***@", text)
+
+
+def _data_uri(svg: bytes) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()

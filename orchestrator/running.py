@@ -1,0 +1,102 @@
+"""`medoid run`: prepare, run what is pending, report."""
+
+from rich.console import Console
+
+from orchestrator.inline import run_inline
+from orchestrator.preparation import Library, PlannedTrial, Prepared, prepare, sweep_storage, write_sweep
+from orchestrator.progress import show_progress
+from orchestrator.report.results import read_results
+from orchestrator.report.terminal import terminal_table
+from orchestrator.watching import Watchers
+from specs import SweepSpec
+from workers.records import EpochRecord, EpochTimes, StoppedTrial, TrialError
+
+_FLUSH_SECONDS = 60.0  # how long the end of a run waits for a slow MLflow server
+
+
+def run_here(sweep: SweepSpec, console: Console, *, inline: bool, address: str | None) -> int:
+    """Run a sweep on this machine, or on the cluster this node is in; returns how many trials failed.
+
+    Holds the sweep's lock throughout: a second run of the same sweep is refused (SweepBusyError).
+    """
+    library = Library()
+    with sweep_storage(sweep).sole_writer("lock"):
+        prepared = prepare(sweep, library, notify=lambda text: console.print(text, style="dim"))
+        write_sweep(prepared)
+        done = len(prepared.trials) - len(prepared.pending)
+        finished = f", {done} already finished" if done else ""
+        console.print(f"[bold]{sweep.name}[/bold]: {len(prepared.trials)} trials{finished}")
+        return _inline(prepared, console) if inline else _on_ray(prepared, library, console, address)
+
+
+def _inline(prepared: Prepared, console: Console) -> int:
+    failures = _Failures()
+    with show_progress(console, prepared.pending) as display:
+        run_inline(prepared, Watchers(display, failures))
+    console.print(terminal_table(read_results(prepared.storage, prepared.record)))
+    console.print(
+        f"report: medoid report {prepared.sweep.name} --storage {prepared.sweep.storage.path}", soft_wrap=True
+    )
+    return failures.count
+
+
+def _on_ray(prepared: Prepared, library: Library, console: Console, address: str | None) -> int:
+    from orchestrator.reporting import report_on
+    from orchestrator.tracking import Tracker
+    from orchestrator.tracking_watcher import TrackingWatcher
+
+    failures = _Failures()
+    tracker = Tracker(prepared.storage.root, prepared.sweep.tracking, prepared.record, prepared.trials)
+    with tracker:
+        tracking = TrackingWatcher(tracker, prepared.storage)
+        for trial in prepared.trials:
+            if trial.state == "finished":  # a no-op where MLflow has it all
+                tracking.finished(trial)
+        if prepared.pending:
+            _train(prepared, Watchers(tracking, failures), console, address)
+        files = report_on(prepared, library, console)
+        tracker.sweep_finished(files, failed=bool(failures.count))
+        unsent = tracker.close(_FLUSH_SECONDS)
+    if unsent:
+        console.print(f"MLflow could not be told everything; {unsent} entries go out with the next run", style="yellow")
+    where = f"{prepared.sweep.name} --storage {prepared.sweep.storage.path}"
+    console.print(f"MLflow: medoid ui {where}", soft_wrap=True)
+    return failures.count
+
+
+def _train(prepared: Prepared, watchers: Watchers, console: Console, address: str | None) -> None:
+    console.print("starting Ray" if address is None else f"joining Ray at {address}", style="dim")
+    from orchestrator.cluster import connect, disconnect
+    from orchestrator.sweep import run_sweep
+
+    connect(address)
+    try:
+        with show_progress(console, prepared.pending) as display:
+            run_sweep(prepared, Watchers(display, watchers))
+    finally:
+        disconnect()
+
+
+class _Failures:
+    """Counts the trials that failed."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def started(self, trial: PlannedTrial) -> None:
+        pass
+
+    def epoch(self, trial: PlannedTrial, record: EpochRecord, times: EpochTimes) -> None:
+        pass
+
+    def finished(self, trial: PlannedTrial) -> None:
+        pass
+
+    def failed(self, trial: PlannedTrial, failure: TrialError) -> None:
+        self.count += 1
+
+    def stopped(self, trial: PlannedTrial, stopped: StoppedTrial) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass

@@ -1,0 +1,45 @@
+"""Tables for the terminal."""
+
+from rich.table import Table
+
+from orchestrator.plan import Estimate
+from orchestrator.preparation import Prepared
+
+
+def plan_table(prepared: Prepared, estimates: list[Estimate], at_once: int) -> Table:
+    """What every cell of a sweep takes, and the whole."""
+    total = sum(estimate.seconds * estimate.todo for estimate in estimates) / at_once
+    todo = sum(estimate.todo for estimate in estimates)
+    table = Table(
+        title=f"{prepared.sweep.name}: {len(prepared.trials)} trials, {todo} to do",
+        caption=f"About {_time(total)} in all on this machine, {at_once} at a time. "
+        "Times marked * are those of finished trials; the others are reckoned from a few steps.",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("trials")
+    for column in ("of", "to do", "augmented set", "images an epoch", "selection memory", "a trial"):
+        table.add_column(column, justify="right")
+    for estimate in estimates:
+        table.add_row(
+            estimate.label,
+            str(estimate.trials),
+            str(estimate.todo),
+            "by tolerance" if estimate.selected is None else f"{estimate.selected:,}",
+            "by tolerance" if estimate.views is None else f"{estimate.views:,}",
+            _bytes(estimate.selection_bytes),
+            _time(estimate.seconds) + ("*" if estimate.measured else ""),
+        )
+    return table
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _bytes(count: int) -> str:
+    if not count:
+        return "–"
+    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"

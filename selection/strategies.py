@@ -1,0 +1,147 @@
+"""The ways of choosing which examples to augment, behind one protocol."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from selection.mapper import Mapper, SerialMapper
+from selection.proxies import Float32, Int64, Proxies
+from selection.randomness import draw_words
+from selection.select import Selection, gradient_error, select
+from specs.selection import Selection as SelectionSpec
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The ground set as a strategy sees it; rows in ascending order of id.
+
+    ids, labels (n,); losses (n,) and residuals (n, C), embeddings (n, D) only where the strategy asks for them.
+    """
+
+    ids: Int64
+    labels: Int64
+    losses: Float32 | None = None
+    residuals: Float32 | None = None
+    embeddings: Float32 | None = None
+
+    def proxies(self) -> Proxies:
+        """The gradient proxies. Needs the residuals."""
+        if self.residuals is None:
+            raise ValueError("these candidates came without residuals")
+        return Proxies(self.ids, self.residuals, self.labels, self.embeddings)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a strategy."""
+
+    spec: SelectionSpec
+    size: int | None  # k; None with a tolerance
+    seed: int
+    epoch: int  # epochs done
+    mapper: Mapper = field(default_factory=SerialMapper)
+
+
+class Strategy(Protocol):
+    """Chooses S from the candidates. The answer depends on candidates and request alone."""
+
+    needs_proxies: bool
+
+    def select(self, candidates: Candidates, request: Request) -> Selection:
+        """The selection; random, largest-loss and full sets have weights of one."""
+        ...
+
+
+class RandomSubset:
+    """A uniformly random k-subset, drawn anew for every (seed, epoch)."""
+
+    needs_proxies = False
+
+    def select(self, candidates: Candidates, request: Request) -> Selection:
+        start = time.perf_counter()
+        ids = random_ids(candidates.ids, _size(request), request.seed, request.epoch, purpose=0)
+        return _unweighted(ids, candidates, start)
+
+
+class MaxLoss:
+    """The k examples of largest loss (Kuchnik and Smith, 2018), selected anew each time; ties by the smaller id."""
+
+    needs_proxies = True
+
+    def select(self, candidates: Candidates, request: Request) -> Selection:
+        start = time.perf_counter()
+        return _unweighted(largest_losses(candidates, _size(request)), candidates, start)
+
+
+class Coreset:
+    """Weighted medoids in gradient space, class by class: the paper's method."""
+
+    needs_proxies = True
+
+    def select(self, candidates: Candidates, request: Request) -> Selection:
+        spec = request.spec
+        return select(
+            candidates.proxies(),
+            budget=request.size,
+            tolerance=spec.tolerance,
+            objective=spec.objective,
+            solver=spec.solver,
+            per_class=spec.per_class,
+            mapper=request.mapper,
+        )
+
+
+class Full:
+    """Everything."""
+
+    needs_proxies = False
+
+    def select(self, candidates: Candidates, request: Request) -> Selection:
+        return _unweighted(candidates.ids, candidates, time.perf_counter())
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "random": RandomSubset(),
+    "max_loss": MaxLoss(),
+    "coreset": Coreset(),
+    "full": Full(),
+}
+
+
+def random_ids(ids: Int64, size: int, seed: int, epoch: int, purpose: int) -> Int64:
+    """A uniformly random subset, ascending: the `size` ids with the smallest draws. One draw for each purpose."""
+    words = draw_words(seed, "selection", epoch, purpose, ids)
+    return np.sort(ids[np.argsort(words, kind="stable")[:size]])
+
+
+def largest_losses(candidates: Candidates, size: int) -> Int64:
+    """The ids of the largest losses, descending; ties by the smaller id."""
+    if candidates.losses is None:
+        raise ValueError("these candidates came without losses")
+    return candidates.ids[np.argsort(-candidates.losses, kind="stable")[:size]]
+
+
+def _size(request: Request) -> int:
+    if request.size is None:
+        raise ValueError(f"strategy {request.spec.strategy} needs a size")
+    return request.size
+
+
+def _unweighted(ids: Int64, candidates: Candidates, start: float) -> Selection:
+    error = NAN
+    if candidates.residuals is not None:
+        weights = np.full(len(ids), len(candidates.ids) / len(ids))
+        error = gradient_error(candidates.proxies(), np.searchsorted(candidates.ids, ids), weights)
+    return Selection(
+        ids=ids,
+        weights=np.ones(len(ids)),
+        gains=np.full(len(ids), NAN),
+        value=NAN,
+        seconds=time.perf_counter() - start,
+        waited=0.0,
+        gradient_error=error,
+    )

@@ -1,0 +1,418 @@
+"""Every way in which the fields of a spec can be wrong: file, line, field, value and what is allowed, word for word."""
+
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+import specs
+
+FRACTION = "should be a number, above 0, at most 1, or null"
+POSITIVE = "should be an integer, at least 1"
+SEED = "should be an integer, at least 0, below 9223372036854775808"
+MILESTONES = "should be a list, not empty (each an integer, at least 1)"
+SCHEDULES = "should be one of constant, cosine, milestones, by name or as {name: …}"
+OPERATIONS = "autoaugment, cutout, randaugment, random_crop, random_flip"
+STRATEGIES = "allowed: none, random, max_loss, coreset, full"
+TOP = (
+    "allowed: dataset, model, augmentation, training, selection, evaluation, checkpoints, resources, "
+    "name, description, seeds, sweep, tracking, storage"
+)
+
+
+class Case(NamedTuple):
+    """A bad spec: the sections that differ from the good one, and its whole error."""
+
+    sections: dict[str, str | None]
+    error: list[str]
+    by_schema: bool = True  # whether the JSON schema refuses it too; it knows nothing of combinations
+
+
+def train(more: str) -> dict[str, str | None]:
+    return {"training": f"{{regime: subset, epochs: 3, {more}}}"}
+
+
+CASES = {
+    # keys
+    "unknown section": Case({"modle": "1"}, [f"spec.yaml:6: modle = 1: unknown key (did you mean 'model'?); {TOP}"]),
+    "unknown key, two deep": Case(
+        train("optimizer: {learning_rat: 1}"),
+        [
+            "spec.yaml:4: training.optimizer.learning_rat = 1: unknown key (did you mean 'learning_rate'?); "
+            "allowed: learning_rate, momentum, nesterov, weight_decay"
+        ],
+    ),
+    "unknown key of an operation": Case(
+        {"augmentation": "{weak: [random_flip, {name: random_crop, pading: 3}]}"},
+        ["spec.yaml:6: augmentation.weak[1].pading = 3: unknown key (did you mean 'padding'?); allowed: name, padding"],
+    ),
+    "unknown key of a schedule": Case(
+        train("schedule: {name: cosine, warmup: 3}"),
+        [
+            "spec.yaml:4: training.schedule.warmup = 3: unknown key (did you mean 'warmup_epochs'?); "
+            "allowed: name, warmup_epochs"
+        ],
+    ),
+    "unknown key of asha, and one missing": Case(
+        {"sweep": "{asha: {grace: 1}}"},
+        [
+            "spec.yaml:6: sweep.asha.grace_epochs: missing; should be an integer, at least 1",
+            "spec.yaml:6: sweep.asha.grace = 1: unknown key; allowed: metric, grace_epochs, reduction_factor",
+        ],
+    ),
+    "unknown key of a distribution": Case(
+        {"sweep": "{sample: {training.epochs: {distribution: integer, low: 1, high: 2, hihg: 3}}}"},
+        [
+            "spec.yaml:6: sweep.sample.training.epochs.hihg = 3: unknown key (did you mean 'high'?); "
+            "allowed: distribution, low, high"
+        ],
+    ),
+    "a field missing": Case(
+        {"training": "{regime: subset}"}, ["spec.yaml:4: training.epochs: missing; should be an integer, at least 1"]
+    ),
+    "a section missing": Case({"model": None}, ["spec.yaml: model: missing; should be a section with name, width"]),
+    # types
+    "text for an integer": Case(
+        {"training": "{regime: subset, epochs: ten}"}, [f"spec.yaml:4: training.epochs = 'ten': {POSITIVE}"]
+    ),
+    "boolean for an integer": Case(
+        {"training": "{regime: subset, epochs: true}"}, [f"spec.yaml:4: training.epochs = true: {POSITIVE}"]
+    ),
+    "fractional for an integer": Case(
+        {"training": "{regime: subset, epochs: 3.5}"}, [f"spec.yaml:4: training.epochs = 3.5: {POSITIVE}"]
+    ),
+    "zero epochs": Case({"training": "{regime: subset, epochs: 0}"}, [f"spec.yaml:4: training.epochs = 0: {POSITIVE}"]),
+    "integer for a boolean": Case(
+        {"dataset": "{name: digits, download: 1}"}, ["spec.yaml:2: dataset.download = 1: should be true or false"]
+    ),
+    "number for text": Case({"description": "5"}, ["spec.yaml:6: description = 5: should be text"]),
+    "null for a section": Case(
+        {"augmentation": "null"},
+        ["spec.yaml:6: augmentation = null: should be a section with weak, strong, copies, placement"],
+    ),
+    "list for a section": Case(
+        {"model": "[mlp]"}, ["spec.yaml:3: model = ['mlp']: should be a section with name, width"]
+    ),
+    "number for a list": Case(
+        {"seeds": "1"}, [f"spec.yaml:6: seeds = 1: should be a list, not empty (each {SEED[10:]})"]
+    ),
+    "a list for a mapping": Case({"sweep": "{grid: []}"}, ["spec.yaml:6: sweep.grid = []: should be a mapping"]),
+    "long value": Case(
+        {"description": f"[{', '.join(map(str, range(100)))}]"},
+        ["spec.yaml:6: description = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16...: should be text"],
+    ),
+    # numbers
+    **{
+        f"fraction {text}": Case(
+            {"selection": f"{{fraction: {text}}}"},
+            [f"spec.yaml:5: selection.fraction = {shown}: {FRACTION}"],
+            by_schema,
+        )
+        for text, shown, by_schema in (
+            ("0", "0", True),
+            ("0.0", "0.0", True),
+            ("-0.5", "-0.5", True),
+            ("1.0001", "1.0001", True),
+            (".nan", "nan", False),  # JSON has no such number
+            (".inf", "inf", True),
+            ("-.inf", "-inf", True),
+            ("1e400", "inf", True),
+            ("true", "true", True),
+            ("'0.1'", "'0.1'", True),
+            ("[0.1]", "[0.1]", True),
+        )
+    },
+    "budget 0": Case({"selection": "{budget: 0}"}, [f"spec.yaml:5: selection.budget = 0: {POSITIVE}, or null"]),
+    "name of a sweep": Case(
+        {"name": "My Sweep"}, ["spec.yaml:1: name = 'My Sweep': should be text, matching ^[a-z0-9][a-z0-9_.-]{0,62}$"]
+    ),
+    # seeds
+    "no seed": Case({"seeds": "[]"}, [f"spec.yaml:6: seeds = []: should be a list, not empty (each {SEED[10:]})"]),
+    "seeds out of range": Case(
+        {"seeds": "[0, -1, 9223372036854775808]"},
+        [f"spec.yaml:6: seeds[1] = -1: {SEED}", f"spec.yaml:6: seeds[2] = 9223372036854775808: {SEED}"],
+    ),
+    "a seed that is true": Case({"seeds": "[true]"}, [f"spec.yaml:6: seeds[0] = true: {SEED}"]),
+    "a seed twice": Case(
+        {"seeds": "[3, 0, 3]"},
+        ["spec.yaml:6: seeds = [3, 0, 3]: each seed must stand here once; 3 stands more often"],
+        by_schema=False,
+    ),
+    # choices
+    "strategy": Case(
+        {"selection": "{strategy: corset, fraction: 0.1}"},
+        [f"spec.yaml:5: selection.strategy = 'corset': not allowed (did you mean 'coreset'?); {STRATEGIES}"],
+    ),
+    "model": Case(
+        {"model": "{name: resnet21}"},
+        [
+            "spec.yaml:3: model.name = 'resnet21': no model of this name (did you mean 'resnet32'?); "
+            "allowed: mlp, small_cnn, resnet8, resnet20, resnet32, or a torchvision classifier such as resnet18"
+        ],
+    ),
+    "dataset": Case(
+        {"dataset": "{name: cifar-10}"},
+        [
+            "spec.yaml:2: dataset.name = 'cifar-10': not allowed (did you mean 'cifar10'?); "
+            "allowed: digits, image_folder, mnist, cifar10, svhn"
+        ],
+    ),
+    "operation": Case(
+        {"augmentation": "{strong: [cut_out]}"},
+        [
+            "spec.yaml:6: augmentation.strong[0].name = 'cut_out': not allowed (did you mean 'cutout'?); "
+            f"allowed: {OPERATIONS}"
+        ],
+    ),
+    "operation without a name": Case(
+        {"augmentation": "{strong: [{size: 3}]}"},
+        [f"spec.yaml:6: augmentation.strong[0]: should be one of {OPERATIONS}, by name or as {{name: …}}"],
+    ),
+    "schedule": Case(
+        train("schedule: cosin"),
+        [
+            "spec.yaml:4: training.schedule.name = 'cosin': not allowed (did you mean 'cosine'?); "
+            "allowed: constant, cosine, milestones"
+        ],
+    ),
+    "schedule that is a number": Case(train("schedule: 5"), [f"spec.yaml:4: training.schedule = 5: {SCHEDULES}"]),
+    # schedule and optimiser
+    "milestones by name alone": Case(
+        train("schedule: milestones"), [f"spec.yaml:4: training.schedule.milestones: missing; {MILESTONES}"]
+    ),
+    "milestones descend, gamma too large": Case(
+        train("schedule: {name: milestones, milestones: [2, 1], gamma: 2}"),
+        [
+            "spec.yaml:4: training.schedule.milestones = [2, 1]: milestones must ascend, without repeats",
+            "spec.yaml:4: training.schedule.gamma = 2: should be a number, above 0, at most 1",
+        ],
+    ),
+    "milestones repeat": Case(
+        train("schedule: {name: milestones, milestones: [2, 2]}"),
+        ["spec.yaml:4: training.schedule.milestones = [2, 2]: milestones must ascend, without repeats"],
+        by_schema=False,
+    ),
+    "milestones empty": Case(
+        train("schedule: {name: milestones, milestones: []}"),
+        [f"spec.yaml:4: training.schedule.milestones = []: {MILESTONES}"],
+    ),
+    "milestones of wrong kinds": Case(
+        train("schedule: {name: milestones, milestones: [0, x]}"),
+        [
+            f"spec.yaml:4: training.schedule.milestones[0] = 0: {POSITIVE}",
+            f"spec.yaml:4: training.schedule.milestones[1] = 'x': {POSITIVE}",
+        ],
+    ),
+    "nesterov without momentum": Case(
+        train("optimizer: {momentum: 0, nesterov: true}"),
+        [
+            "spec.yaml:4: training.optimizer.nesterov = true: nesterov needs momentum above 0: "
+            "set momentum, or nesterov: false"
+        ],
+        by_schema=False,
+    ),
+    # combinations
+    **{
+        label: Case(sections, [f"spec.yaml:{error}"], by_schema=False)
+        for label, sections, error in (
+            (
+                "fraction and budget",
+                {"selection": "{fraction: 0.1, budget: 10}"},
+                "5: selection.budget = 10: fraction and budget are set; keep one of them",
+            ),
+            (
+                "no size",
+                {"selection": "{strategy: random}"},
+                "5: selection.fraction: strategy random in regime subset needs one of fraction, budget",
+            ),
+            (
+                "tolerance of a random set",
+                {"selection": "{strategy: random, tolerance: 1.5}"},
+                "5: selection.tolerance = 1.5: only strategy coreset takes a tolerance; "
+                "random needs fraction or budget",
+            ),
+            (
+                "tolerance beside a random subset",
+                {"selection": "{tolerance: 1.5}", "training": "{regime: random+augmented, epochs: 3}"},
+                "5: selection.tolerance = 1.5: regime random+augmented needs fraction or budget: "
+                "its main set has k examples",
+            ),
+            (
+                "tolerance and warm-up",
+                {"selection": "{tolerance: 1.5, warmup_epochs: 2}"},
+                "5: selection.warmup_epochs = 2: warm-up draws k examples at random; "
+                "use fraction or budget, or no warm-up",
+            ),
+            (
+                "warm-up to the end",
+                {"selection": "{fraction: 0.1, warmup_epochs: 3}"},
+                "5: selection.warmup_epochs = 3: must be below training.epochs, 3",
+            ),
+            (
+                "root of digits",
+                {"dataset": "{name: digits, root: data}"},
+                "2: dataset.root = 'data': digits are shipped with medoid; leave root out",
+            ),
+            (
+                "root missing",
+                {"dataset": "{name: mnist}"},
+                "2: dataset.root: dataset mnist needs the folder that holds it",
+            ),
+            (
+                "download of a folder",
+                {"dataset": "{name: image_folder, root: data, download: true}"},
+                "2: dataset.download = true: image_folder cannot be downloaded; leave download out",
+            ),
+            (
+                "in place of nothing",
+                {"augmentation": "{placement: in_place}"},
+                "6: augmentation.strong = []: placement in_place without a strong operation changes nothing; "
+                "name at least one",
+            ),
+            (
+                "checkpoint after the end",
+                {"checkpoints": "{keep: [1, 4]}"},
+                "6: checkpoints.keep = [1, 4]: training ends after epoch 3; [4] would never be reached",
+            ),
+            (
+                "width of a ResNet",
+                {"model": "{name: resnet8, width: 3}"},
+                "3: model.width = 3: only mlp and small_cnn have a width; resnet8 has not",
+            ),
+        )
+    },
+    # axes
+    "zip of unequal length": Case(
+        {"sweep": "{zip: {training.epochs: [1, 2], training.batch_size: [3]}}"},
+        ["spec.yaml:6: sweep.zip: lists of zip must have one length; got training.epochs 2, training.batch_size 1"],
+        by_schema=False,
+    ),
+    "empty axis": Case(
+        {"sweep": "{grid: {training.epochs: []}}"},
+        ["spec.yaml:6: sweep.grid.training.epochs: needs at least one value"],
+        by_schema=False,
+    ),
+    "axis that is no list": Case(
+        {"sweep": "{grid: {training.epochs: 1}}"}, ["spec.yaml:6: sweep.grid.training.epochs = 1: should be a list"]
+    ),
+    "fields that cannot be swept": Case(
+        {"sweep": "{grid: {training.epoch: [1], seed: [1], storage.path: [a]}}"},
+        [
+            "spec.yaml:6: sweep.grid.training.epoch: no field that can be swept (did you mean 'training.epochs'?)",
+            "spec.yaml:6: sweep.grid.seed: repeat a sweep with `seeds: [0, 1, …]` instead",
+            "spec.yaml:6: sweep.grid.storage.path: no field that can be swept",
+        ],
+    ),
+    "field swept twice": Case(
+        {"sweep": "{grid: {training.epochs: [1]}, zip: {training.epochs: [2]}}"},
+        ["spec.yaml:6: sweep.zip.training.epochs: also stands in sweep.grid"],
+        by_schema=False,
+    ),
+    "part of a swept section": Case(
+        {"sweep": "{grid: {selection: [{fraction: 0.1}]}, zip: {selection.every: [1]}}"},
+        ["spec.yaml:6: sweep.zip.selection.every: lies inside selection, which is swept too"],
+        by_schema=False,
+    ),
+    "values of axes, each on its line": Case(
+        {
+            "sweep": "\n  grid:\n    selection.every: [1, true]\n    selection.fraction:\n      - 0.1\n      - 1.5\n"
+            "  sample:\n    training.epochs: {distribution: uniform, low: 1.5, high: 1.75}"
+        },
+        [
+            f"spec.yaml:8: selection.every = true: {POSITIVE}",
+            f"spec.yaml:11: selection.fraction = 1.5: {FRACTION}",
+            f"spec.yaml:13: training.epochs = 1.711105462881262: {POSITIVE}",
+        ],
+        by_schema=False,
+    ),
+    "section swept, wrong inside": Case(
+        {"sweep": "{grid: {training.schedule: [cosine, {name: milestones, milestones: [3, 2]}]}}"},
+        ["spec.yaml:6: training.schedule.milestones = [3, 2]: milestones must ascend, without repeats"],
+        by_schema=False,
+    ),
+    "distributions": Case(
+        {
+            "sweep": "{sample: {training.epochs: {distribution: uniform, low: 2, high: 1}, "
+            "training.batch_size: {distribution: integer, low: 0.5, high: 2}, "
+            "selection.fraction: {distribution: log_uniform, low: 0, high: 1}}}"
+        },
+        [
+            "spec.yaml:6: sweep.sample.training.epochs: low must be below high; got 2 and 1",
+            "spec.yaml:6: sweep.sample.training.batch_size: integer needs whole bounds; got 0.5 and 2",
+            "spec.yaml:6: sweep.sample.selection.fraction: log_uniform needs low above 0; got 0",
+        ],
+        by_schema=False,
+    ),
+    "draws of nothing": Case(
+        {"sweep": "{samples: 4}"},
+        [
+            "spec.yaml:6: sweep.samples = 4: there is nothing to draw: name a field under sweep.sample, "
+            "or leave samples out"
+        ],
+        by_schema=False,
+    ),
+    # all at once
+    "typos, values and combinations": Case(
+        {
+            "dataset": "{name: mnist}",
+            "model": "{name: rsnet8}",
+            "selection": "{fraction: 0.1, budget: 3, objectve: rbf}",
+            "trainig": "{}",
+        },
+        [
+            "spec.yaml:2: dataset.root: dataset mnist needs the folder that holds it",
+            "spec.yaml:3: model.name = 'rsnet8': no model of this name (did you mean 'resnet8'?); "
+            "allowed: mlp, small_cnn, resnet8, resnet20, resnet32, or a torchvision classifier such as resnet18",
+            "spec.yaml:5: selection.objectve = 'rbf': unknown key (did you mean 'objective'?); allowed: strategy, "
+            "fraction, budget, tolerance, every, warmup_epochs, objective, solver, proxy, per_class, weights",
+            "spec.yaml:5: selection.budget = 3: fraction and budget are set; keep one of them",
+            f"spec.yaml:6: trainig: unknown key (did you mean 'training'?); {TOP}",
+        ],
+    ),
+    "a broken section says nothing of what depends on it": Case(
+        {
+            "dataset": "{name: mnist}",
+            "selection": "{fraction: 2, budget: 3}",
+            "checkpoints": "{keep: [9]}",
+        },
+        [
+            "spec.yaml:2: dataset.root: dataset mnist needs the folder that holds it",
+            f"spec.yaml:5: selection.fraction = 2: {FRACTION}",
+        ],
+    ),
+    "fields and axes": Case(
+        {"training": "{regime: subset, epochs: x}", "sweep": "{grid: {selection.solvr: [exact]}}"},
+        [
+            f"spec.yaml:4: training.epochs = 'x': {POSITIVE}",
+            "spec.yaml:6: sweep.grid.selection.solvr: no field that can be swept (did you mean 'selection.solver'?)",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_a_bad_spec_is_refused_with_everything_that_is_wrong(case, write_spec, complaints):
+    assert complaints(write_spec(**case.sections)) == case.error
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_the_json_schema_refuses_what_a_schema_can_see(case, validator, write_spec):
+    data = yaml.safe_load(write_spec(**case.sections).read_text().replace("1e400", ".inf"))
+    assert validator.is_valid(data) != case.by_schema
+
+
+def test_problems_can_be_read_one_by_one(write_spec):
+    with pytest.raises(specs.SpecError) as caught:
+        specs.load(write_spec(selection="{fraction: 0}"))
+    (problem,) = caught.value.problems
+    assert (problem.file, problem.line, problem.path, problem.value) == ("spec.yaml", 5, "selection.fraction", 0)
+
+
+def test_an_error_at_some_points_of_a_sweep_names_the_first(write_spec, complaints):
+    spec = write_spec(
+        selection="{fraction: 0.1, warmup_epochs: 5}",
+        sweep="{grid: {selection.strategy: [random, max_loss, coreset]}}",
+    )
+    assert complaints(spec) == [
+        "spec.yaml:5: selection.warmup_epochs = 5: must be below training.epochs, 3 (at strategy='max_loss' and 1 more)"
+    ]

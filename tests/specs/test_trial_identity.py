@@ -1,0 +1,312 @@
+"""What makes two trials the same. Every field of a trial stands here, so that a new one forces a decision."""
+
+import copy
+from collections.abc import Iterator
+from types import UnionType
+from typing import Annotated, Any, get_args, get_origin
+
+import pytest
+
+import specs
+from specs.base import Section
+from specs.identity import digest
+
+OPERATIONS = {"random_crop": {"padding": 2}, "random_flip": {"probability": 0.25}, "autoaugment": {"policy": "svhn"}}
+STRONG_OPERATIONS = {"randaugment": {"num_ops": 1, "magnitude": 3}, "cutout": {"size": 3}}
+EVERY_OPERATION = OPERATIONS | STRONG_OPERATIONS
+
+BASE: dict[str, Any] = {
+    "seed": 0,
+    "dataset": {"name": "mnist", "root": "/data"},
+    "model": {"name": "mlp"},
+    "augmentation": {
+        "weak": [{"name": name} for name in EVERY_OPERATION],
+        "strong": [{"name": name} for name in EVERY_OPERATION],
+    },
+    "training": {
+        "regime": "subset",
+        "epochs": 9,
+        "schedule": {"name": "milestones", "milestones": [3, 6]},
+    },
+    "selection": {"strategy": "coreset", "fraction": 0.1},
+}
+
+# field: another value of it, and what else must be set for that value to count
+CHANGES_THE_RESULT: dict[str, tuple[Any, dict[str, Any]]] = {
+    "seed": (1, {}),
+    "dataset.name": ("svhn", {}),
+    "dataset.image_size": (16, {}),
+    "dataset.train_per_class": (10, {}),
+    "dataset.label_noise": (0.5, {}),
+    "dataset.imbalance_factor": (10.0, {}),
+    "model.name": ("small_cnn", {}),
+    "model.width": (64, {}),
+    **{
+        f"augmentation.{group}[{name}].{option}": (value, {})
+        for group in ("weak", "strong")
+        for name, options in EVERY_OPERATION.items()
+        for option, value in options.items()
+    },
+    **{
+        f"augmentation.{group}[{name}].name": ("random_flip" if name != "random_flip" else "cutout", {})
+        for group in ("weak", "strong")
+        for name in EVERY_OPERATION
+    },
+    "augmentation.copies": (2, {}),
+    "augmentation.placement": ("in_place", {}),
+    "training.regime": ("full+augmented", {}),
+    "training.epochs": (10, {}),
+    "training.batch_size": (64, {}),
+    "training.optimizer.learning_rate": (0.2, {}),
+    "training.optimizer.momentum": (0.5, {}),
+    "training.optimizer.nesterov": (True, {}),
+    "training.optimizer.weight_decay": (0.0, {}),
+    "training.schedule[milestones].name": ({"name": "cosine"}, {}),
+    "training.schedule[milestones].milestones": ([3, 7], {}),
+    "training.schedule[milestones].gamma": (0.2, {}),
+    "training.schedule[milestones].warmup_epochs": (1, {}),
+    "training.schedule[cosine].name": ({"name": "constant"}, {"training.schedule": {"name": "cosine"}}),
+    "training.schedule[cosine].warmup_epochs": (1, {"training.schedule": {"name": "cosine"}}),
+    "training.schedule[constant].name": ({"name": "cosine"}, {"training.schedule": {"name": "constant"}}),
+    "training.schedule[constant].warmup_epochs": (1, {"training.schedule": {"name": "constant"}}),
+    "selection.strategy": ("max_loss", {}),
+    "selection.fraction": (0.2, {}),
+    "selection.budget": (20, {"selection.fraction": None, "selection.budget": 10}),
+    "selection.tolerance": (2.0, {"selection.fraction": None, "selection.tolerance": 1.0}),
+    "selection.every": (2, {}),
+    "selection.warmup_epochs": (1, {}),
+    "selection.objective": ("rbf", {}),
+    "selection.proxy": ("last_layer", {}),
+    "selection.per_class": ("equal", {}),
+    "selection.weights": ("off", {}),
+    "resources.workers": (2, {}),
+    "resources.cpus": (2, {}),
+    "resources.gpus": (1, {}),
+    "resources.deterministic": (False, {"resources.gpus": 1}),
+}
+
+# field: another value of it
+LEAVES_THE_RESULT: dict[str, Any] = {
+    "dataset.root": "/elsewhere",  # the data's fingerprint counts, not its place
+    "dataset.download": True,
+    "evaluation.every": 4,
+    "checkpoints.every": 1,
+    "checkpoints.keep": [2],
+    "resources.selection_shards": 4,
+    "resources.max_failures": 0,
+}
+
+# A choice with one name so far: it is in the hash, so that the next name will not share results with it.
+ONE_VALUE = {"selection.solver": "exact"}
+
+# what holds; fields that count elsewhere, but have no effect here
+WITHOUT_EFFECT: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    (
+        {"selection.strategy": "random"},
+        {
+            "selection.objective": "rbf",
+            "selection.proxy": "last_layer",
+            "selection.weights": "off",
+            "selection.per_class": "equal",
+            "selection.warmup_epochs": 2,
+        },
+    ),
+    (
+        {"selection.strategy": "max_loss"},
+        {
+            "selection.objective": "rbf",
+            "selection.proxy": "last_layer",
+            "selection.weights": "off",
+            "selection.per_class": "equal",
+        },
+    ),
+    (
+        {"selection.strategy": "none"},
+        {
+            "augmentation.strong": [],
+            "augmentation.copies": 3,
+            "augmentation.placement": "in_place",
+            "selection.objective": "rbf",
+            "selection.warmup_epochs": 2,
+        },
+    ),
+    (
+        {"selection.strategy": "none", "training.regime": "full+augmented"},
+        {"selection.fraction": 0.2, "selection.every": 3, "selection.tolerance": None},
+    ),
+    (
+        {"selection.strategy": "full"},
+        {"selection.fraction": 0.2, "selection.every": 3, "selection.weights": "off", "selection.warmup_epochs": 2},
+    ),
+    ({"selection.fraction": None, "selection.tolerance": 1.0}, {"selection.per_class": "equal"}),
+    ({"resources.gpus": 0}, {"resources.deterministic": False}),
+]
+
+COUNTS_ALL_THE_SAME: list[tuple[dict[str, Any], str, Any]] = [
+    ({"selection.strategy": "none"}, "selection.fraction", 0.2),  # in a subset it is random, of this size
+    ({"selection.strategy": "none"}, "selection.every", 2),
+    ({"selection.strategy": "none"}, "augmentation.weak", []),
+    ({"selection.strategy": "full", "training.regime": "random+augmented"}, "selection.fraction", 0.2),
+    ({"selection.strategy": "full"}, "augmentation.copies", 2),
+    ({"selection.strategy": "random"}, "selection.every", 2),
+    ({"selection.strategy": "max_loss"}, "selection.warmup_epochs", 2),
+]
+
+
+def trial(*changes: dict[str, Any]) -> specs.TrialSpec:
+    data = copy.deepcopy(BASE)
+    for name, value in (item for change in changes for item in change.items()):
+        *sections, last = name.split(".")
+        where: Any = data
+        for section in sections:
+            head, _, kind = section.partition("[")
+            where = where.setdefault(head, {})
+            if isinstance(where, list):
+                where = where[list(EVERY_OPERATION).index(kind.rstrip("]"))]
+        if isinstance(value, dict) and last == "name":
+            data["training"]["schedule"] = value
+        elif last == "name" and "[" in name:
+            where.clear()
+            where["name"] = value
+        else:
+            where[last] = value
+    return specs.TrialSpec.model_validate(data)
+
+
+def fields(model: type[Section], prefix: str = "") -> Iterator[str]:
+    """Every field of a trial that holds a value: `training.epochs`, `augmentation.weak[cutout].size`."""
+    for name, field in model.model_fields.items():
+        yield from _below(field.annotation, prefix + name)
+
+
+def _below(annotation: Any, path: str) -> Iterator[str]:
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+        yield from _below(annotation, path)
+    elif isinstance(annotation, type) and issubclass(annotation, Section):
+        yield from fields(annotation, f"{path}.")
+    elif isinstance(annotation, UnionType) and all(isinstance(kind, type) for kind in get_args(annotation)):
+        kinds = [kind for kind in get_args(annotation) if issubclass(kind, Section)]
+        for kind in kinds:
+            (name,) = get_args(kind.model_fields["name"].annotation)
+            yield from fields(kind, f"{path}[{name}].")
+        if not kinds:
+            yield path
+    elif get_origin(annotation) is tuple and get_origin(get_args(annotation)[0]) is Annotated:
+        item = get_args(annotation)[0]
+        while get_origin(item) is Annotated:
+            item = get_args(item)[0]
+        if isinstance(item, UnionType):
+            yield from _below(item, path)
+        else:
+            yield path
+    else:
+        yield path
+
+
+def test_every_field_is_decided_upon():
+    decided = [*CHANGES_THE_RESULT, *LEAVES_THE_RESULT, *ONE_VALUE]
+    assert len(decided) == len(set(decided))
+    assert sorted(decided) == sorted(fields(specs.TrialSpec)), "say for each field whether it changes a result"
+
+
+@pytest.mark.parametrize("field", CHANGES_THE_RESULT)
+def test_a_field_that_changes_the_result_changes_the_hash(field):
+    value, context = CHANGES_THE_RESULT[field]
+    before, after = trial(context), trial(context, {field: value})
+    assert before != after
+    assert specs.spec_hash(before) != specs.spec_hash(after)
+    assert (specs.cell_hash(before) == specs.cell_hash(after)) == (field == "seed")
+
+
+@pytest.mark.parametrize("field", LEAVES_THE_RESULT)
+def test_a_field_that_leaves_the_result_leaves_the_hash(field):
+    before, after = trial(), trial({field: LEAVES_THE_RESULT[field]})
+    assert before != after
+    assert specs.spec_hash(before) == specs.spec_hash(after)
+    assert specs.cell_hash(before) == specs.cell_hash(after)
+
+
+@pytest.mark.parametrize("field", ONE_VALUE)
+def test_a_field_of_one_value_is_in_the_hash(field):
+    section, name = field.split(".")
+    assert specs.effective(trial())[section][name] == ONE_VALUE[field]
+
+
+@pytest.mark.parametrize(
+    ("context", "field", "value"),
+    [(context, field, value) for context, idle in WITHOUT_EFFECT for field, value in idle.items()],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_field_without_effect_is_left_out(context, field, value):
+    assert specs.spec_hash(trial(context)) == specs.spec_hash(trial(context, {field: value}))
+
+
+@pytest.mark.parametrize(("context", "field", "value"), COUNTS_ALL_THE_SAME)
+def test_a_field_with_effect_is_not(context, field, value):
+    assert specs.spec_hash(trial(context)) != specs.spec_hash(trial(context, {field: value}))
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "dataset.imbalance_factor",
+        "training.optimizer.learning_rate",
+        "training.optimizer.weight_decay",
+        "selection.fraction",
+    ],
+)
+def test_one_and_one_point_nought_are_one_value(field):
+    assert specs.spec_hash(trial({field: 1})) == specs.spec_hash(trial({field: 1.0}))
+
+
+def test_a_default_written_out_is_the_default():
+    assert specs.spec_hash(trial()) == specs.spec_hash(
+        trial({"training.batch_size": 128, "selection.weights": "mean_one", "selection.budget": None})
+    )
+
+
+def test_name_tracking_storage_and_seeds_of_a_sweep_do_not_reach_its_trials(write_spec):
+    one = specs.expand(specs.load(write_spec()))
+    other = specs.expand(
+        specs.load(
+            write_spec(
+                name="other",
+                description="text",
+                tracking="{uri: 'http://host', experiment: e}",
+                storage="{path: elsewhere}",
+                seeds="[0, 1]",
+                sweep="{grid: {selection.fraction: [0.1, 0.2]}, asha: {grace_epochs: 1}}",
+            )
+        )
+    )
+    assert one[0].hash == other[0].hash
+
+
+def test_the_id_of_a_trial_depends_on_its_data():
+    ids = {specs.trial_id(trial(), "data one"), specs.trial_id(trial(), "data two")}
+    assert len(ids) == 2
+    assert specs.trial_id(trial(), "data one") in ids
+    assert all(len(name) == 12 and set(name) <= set("0123456789abcdef") for name in ids)
+
+
+def test_the_three_hashes_of_a_trial_differ():
+    assert len({specs.spec_hash(trial()), specs.cell_hash(trial()), specs.trial_id(trial(), "")}) == 3
+
+
+def test_a_new_version_of_the_science_is_another_result(monkeypatch):
+    before = specs.spec_hash(trial()), specs.cell_hash(trial()), specs.trial_id(trial(), "data")
+    monkeypatch.setattr("specs.identity.SCIENCE_VERSION", specs.SCIENCE_VERSION + 1)
+    after = specs.spec_hash(trial()), specs.cell_hash(trial()), specs.trial_id(trial(), "data")
+    assert not set(before) & set(after)
+
+
+def test_the_order_of_keys_does_not_matter_and_that_of_items_does():
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest([1, 2]) != digest([2, 1])
+
+
+def test_the_quick_start_s_first_trial_has_the_hash_it_always_had():
+    """Finished results are found by this hash: if it changed by accident, they would all be run anew."""
+    first = specs.expand(specs.load("quickstart"))[0].spec
+    assert (specs.spec_hash(first), specs.cell_hash(first)) == ("ae9aa5a47127", "bf3d2a843bc9")

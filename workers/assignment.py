@@ -1,0 +1,74 @@
+"""A trial as it is handed to the process that runs it."""
+
+import logging
+import os
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from selection.mapper import Mapper, SerialMapper
+from specs import TrialSpec
+from workers.data import load_images
+from workers.group import Alone, Group
+from workers.loop import Context, Epoch, train
+from workers.records import TrialError, trial_key
+from workers.storage import open_storage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Which trial to run, where its results go, and who selects for it. Can be sent to other processes."""
+
+    trial_id: str
+    spec: TrialSpec
+    storage: str
+    mapper: Mapper | None = None  # None: select in the training process
+    concurrent: bool = False
+
+
+def run(
+    assignment: Assignment, group: Group | None = None, notify: Callable[[str], None] | None = None
+) -> Iterator[Epoch]:
+    """Run an assigned trial in this process (or this process's part of it), epoch by epoch.
+
+    `notify` is told what the user should know, such as a damaged checkpoint; the log is, if it is left out.
+    """
+    spec = assignment.spec
+    context = Context(
+        trial_id=assignment.trial_id,
+        storage=open_storage(assignment.storage),
+        images=load_images(spec.dataset),
+        mapper=assignment.mapper or SerialMapper(spec.resources.cpus),
+        device=device_of(spec),
+        group=group or Alone(),
+        concurrent=assignment.concurrent,
+        notify=notify or log.warning,
+    )
+    yield from train(spec, context)
+
+
+def device_of(spec: TrialSpec) -> torch.device:
+    """The device a trial trains on. Raises RuntimeError where a GPU is asked for and there is none."""
+    if not spec.resources.gpus:
+        return torch.device("cpu")
+    if spec.resources.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    if not torch.cuda.is_available():
+        raise RuntimeError("resources.gpus = 1, but torch sees no GPU here; set resources.gpus: 0")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def record_failure(assignment: Assignment, error: BaseException, epoch: int) -> TrialError:
+    """Store why a trial failed."""
+    failure = TrialError(
+        trial_id=assignment.trial_id,
+        error=f"{type(error).__name__}: {error}".splitlines()[0],
+        trace="".join(traceback.format_exception(error)),
+        epoch=epoch,
+    )
+    open_storage(assignment.storage).write(trial_key(assignment.trial_id, "error.json"), failure.to_bytes())
+    return failure

@@ -1,0 +1,39 @@
+"""Images on their way from the node's shared array to the network."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from workers.data import ImageSet
+
+
+class DeviceImages:
+    """A set of uint8 images that hands out batches on a device, in channels_last layout."""
+
+    def __init__(self, images: ImageSet, device: torch.device):
+        self.device = device
+        self._rows: npt.NDArray[np.uint8] | torch.Tensor = images.images
+        if device.type == "cuda":  # small sets live on the GPU: no copy a batch
+            self._rows = torch.from_numpy(np.array(images.images)).to(device)
+
+    def take(self, ids: npt.NDArray[Any]) -> torch.Tensor:
+        """The images of some ids: uint8 (b, C, H, W), C innermost in memory."""
+        if isinstance(self._rows, torch.Tensor):
+            batch = self._rows[torch.from_numpy(ids).to(self.device)]
+        else:
+            batch = torch.from_numpy(self._rows[ids])
+        return batch.permute(0, 3, 1, 2)
+
+
+class Normalizer:
+    """Turns uint8 images into float32 with mean 0 and deviation 1 over the training set's pixels, by channel."""
+
+    def __init__(self, mean: npt.NDArray[np.float32], std: npt.NDArray[np.float32], device: torch.device):
+        scale = 1.0 / (255.0 * std.astype(np.float64))
+        self.scale = torch.tensor(scale, dtype=torch.float32, device=device).view(1, -1, 1, 1)
+        self.shift = torch.tensor(-255.0 * mean * scale, dtype=torch.float32, device=device).view(1, -1, 1, 1)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.addcmul(self.shift, images.float(), self.scale)

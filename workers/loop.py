@@ -1,0 +1,328 @@
+"""The loop: one trial, epoch after epoch, as a function of its spec and the context it runs in."""
+
+import contextlib
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from selection.mapper import Mapper
+from selection.randomness import stream_seed
+from selection.strategies import Candidates
+from specs import TrialSpec, cell_hash, spec_hash
+from workers.augmentation import Augmenter
+from workers.checkpoints import Checkpoints
+from workers.clock import Clock
+from workers.data import ImageData, TrainingSet, corrupt
+from workers.environment import describe
+from workers.group import Alone, Group, first, share
+from workers.images import DeviceImages, Normalizer
+from workers.measuring import evaluate, measure_candidates
+from workers.models import build_model
+from workers.records import (
+    DataRecord,
+    EpochRecord,
+    EpochTimes,
+    SelectionRecord,
+    TrialResult,
+    TrialTimes,
+    selection_key,
+    trial_key,
+)
+from workers.schedule import learning_rate
+from workers.selecting import Chooser, Chosen, Waiting, chosen_from_state, chosen_state, selection_bytes
+from workers.storage import Storage
+from workers.views import Views, shuffle
+
+log = logging.getLogger(__name__)
+
+
+class DivergedError(RuntimeError):
+    """A loss that is not finite."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything outside the spec that a trial needs: where it runs, and who serves it."""
+
+    trial_id: str
+    storage: Storage
+    images: ImageData
+    mapper: Mapper
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    group: Group = field(default_factory=Alone)
+    concurrent: bool = False  # whether other trials may run on this machine at the same time
+    notify: Callable[[str], None] = log.warning
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch gave."""
+
+    record: EpochRecord
+    times: EpochTimes
+    selection: SelectionRecord | None
+
+
+def train(spec: TrialSpec, context: Context) -> Iterator[Epoch]:
+    """Train one trial, from its last good checkpoint on if it has one, yielding after every epoch.
+
+    Every process of the trial's group runs this, in step. Checkpoints, selections, and at the end times and result
+    are written to the context's storage by rank 0; the result last, as the mark that the trial is finished.
+    Raises DivergedError at the first loss that is not finite, naming epoch and step.
+    """
+    _configure(spec)
+    trial = _Trial(spec, context)
+    if trial.epoch == spec.training.epochs:  # killed between its last checkpoint and its result
+        trial.finish()
+    while trial.epoch < spec.training.epochs:
+        epoch = trial.run_epoch()
+        if trial.epoch == spec.training.epochs:
+            trial.finish()
+        yield epoch
+
+
+def _configure(spec: TrialSpec) -> None:
+    torch.set_num_threads(spec.resources.cpus)
+    if spec.resources.gpus:
+        torch.use_deterministic_algorithms(spec.resources.deterministic)
+        torch.backends.cudnn.benchmark = not spec.resources.deterministic
+
+
+class _Trial:
+    """The state of a trial between epochs."""
+
+    def __init__(self, spec: TrialSpec, context: Context):
+        self.spec, self.context = spec, context
+        images, device = context.images, context.device
+        self.examples: TrainingSet = corrupt(spec.dataset, images, spec.seed)
+        self.train_images = DeviceImages(images.train, device)
+        self.test_images = DeviceImages(images.test, device)
+        self.normalize = Normalizer(images.mean, images.std, device)
+        self.weak = Augmenter(spec.augmentation.weak)
+        self.strong = Augmenter(spec.augmentation.strong, start=len(spec.augmentation.weak))
+        self.chooser = Chooser(spec, self.examples)
+        self.labels = np.full(len(images.train.labels), -1, np.int64)
+        self.labels[self.examples.ids] = self.examples.labels
+        shape = images.train.images.shape
+        self.image_shape = (int(shape[1]), int(shape[2]), int(shape[3]))
+        self.module = build_model(spec.model, len(images.classes), self.image_shape, spec.seed)
+        self.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        sgd = spec.training.optimizer
+        self.optimizer = torch.optim.SGD(
+            self.module.parameters(),
+            lr=sgd.learning_rate,
+            momentum=sgd.momentum,
+            nesterov=sgd.nesterov,
+            weight_decay=sgd.weight_decay,
+        )
+        self.epoch = 0
+        self.chosen: Chosen | None = None
+        self.records: list[EpochRecord] = []
+        self.times: list[EpochTimes] = []
+        self.selections: list[SelectionRecord] = []
+        self.checkpoints = Checkpoints(context.storage, context.trial_id, spec.checkpoints.keep)
+        self._resume()
+        self.model: nn.Module = context.group.wrap(self.module)
+
+    def run_epoch(self) -> Epoch:
+        spec, context = self.spec, self.context
+        clock = Clock(context.device)
+        selected = self._select(clock)
+        rate = learning_rate(spec.training, self.epoch)
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = rate
+        torch.manual_seed(stream_seed(spec.seed, "dropout", self.epoch, context.group.rank))
+        views = shuffle(self.chooser.views(self.chosen, self.epoch), spec.seed, self.epoch)
+        loss = self._pass(views, clock)
+        self.epoch += 1
+        accuracy = test_loss = None
+        if self.epoch % spec.evaluation.every == 0 or self.epoch == spec.training.epochs:
+            with clock.span("evaluation"):
+                context.group.align(self.module)
+                test = context.images.test
+                accuracy, test_loss = evaluate(
+                    self.module, self.test_images, test.labels, self.normalize, context.group
+                )
+            if not math.isfinite(test_loss):
+                raise DivergedError(f"the test loss is {test_loss} after epoch {self.epoch}")
+        clock.settle()
+        record = EpochRecord(
+            epoch=self.epoch,
+            train_loss=loss,
+            learning_rate=rate,
+            views=len(views),
+            augmented=int((views.copies > 0).sum()),
+            test_accuracy=accuracy,
+            test_loss=test_loss,
+        )
+        names = ("train", "augmentation", "proxies", "selection", "stall", "evaluation")
+        seconds = {name: clock.seconds[name] for name in names}
+        times = EpochTimes(epoch=self.epoch, finished_at=time.time(), **seconds)
+        self.records.append(record)
+        self.times.append(times)
+        self._save()
+        return Epoch(record, times, selected)
+
+    def _select(self, clock: Clock) -> SelectionRecord | None:
+        """Select S anew where that is due. Rank 0 selects; everybody gets its answer."""
+        strategy = self.chooser.due(self.epoch)
+        if strategy is None:
+            return None
+        context, examples = self.context, self.examples
+        candidates = Candidates(examples.ids, examples.labels)
+        if self.chooser.needs_proxies(strategy):
+            with clock.span("proxies"):
+                context.group.align(self.module)
+                candidates = measure_candidates(
+                    self.module,
+                    self.train_images,
+                    examples.ids,
+                    examples.labels,
+                    self.normalize,
+                    context.group,
+                    embeddings=self.spec.selection.proxy == "last_layer" and strategy == "coreset",
+                )
+            if candidates.losses is not None and not np.isfinite(candidates.losses).all():
+                bad = int(candidates.ids[np.argmin(np.isfinite(candidates.losses))])
+                raise DivergedError(f"the loss of training example {bad} is not finite after epoch {self.epoch}")
+        waiting = Waiting()
+        selection = None
+        if context.group.rank == 0:
+            selection = self.chooser.select(strategy, candidates, self.epoch, context.mapper)
+        selection = first(context.group.gather(selection))
+        clock.seconds["selection"], clock.seconds["stall"] = waiting.split(selection)
+        self.chosen = self.chooser.chosen(strategy, selection)
+        if strategy == "full":
+            return None
+        record = self.chooser.record(strategy, selection, candidates, self.epoch)
+        self.selections.append(record)
+        if context.group.rank == 0:
+            context.storage.write(selection_key(context.trial_id, self.epoch), selection_bytes(selection))
+        return record
+
+    def _pass(self, views: Views, clock: Clock) -> float:
+        """One pass of SGD over the views; returns sum of w*l over the number of views."""
+        spec, device, group = self.spec, self.context.device, self.context.group
+        self.model.train()
+        size = spec.training.batch_size
+        losses: list[torch.Tensor] = []
+        for start in range(0, len(views), size):
+            count = min(size, len(views) - start)
+            mine = share(count, group)
+            rows = np.arange(start + mine.start, start + mine.stop)
+            with clock.lap("augmentation"):
+                idle = len(rows) == 0  # a last batch smaller than the group: take part in the step, with no weight
+                rows = np.array([start]) if idle else rows
+                inputs = self._inputs(views.ids[rows], views.copies[rows])
+                target = torch.from_numpy(self.labels[views.ids[rows]]).to(device)
+                weights = torch.from_numpy(views.weights[rows] * (0.0 if idle else 1.0)).float().to(device)
+            with clock.lap("train"):
+                loss = (functional.cross_entropy(self.model(inputs), target, reduction="none") * weights).sum()
+                self.optimizer.zero_grad(set_to_none=True)
+                (loss * (group.size / count)).backward()  # DDP averages over the group
+                self.optimizer.step()
+                losses.append(loss.detach())
+        with clock.lap("train"):
+            values = torch.stack(losses).double().cpu().numpy()
+        totals = np.sum(group.gather(values), axis=0)
+        if not np.isfinite(totals).all():
+            step = int(np.argmin(np.isfinite(totals)))
+            raise DivergedError(
+                f"the loss is {totals[step]} in epoch {self.epoch + 1}, step {step + 1} of {len(totals)}"
+            )
+        return float(totals.sum()) / len(views)
+
+    def _inputs(self, ids: np.ndarray[Any, Any], copies: np.ndarray[Any, Any]) -> torch.Tensor:
+        """The network's input for some views: weak augmentation for all, strong on top for the copies."""
+        where = {"seed": self.spec.seed, "epoch": self.epoch}
+        images = self.weak(self.train_images.take(ids), ids, copies, **where)
+        strong = np.flatnonzero(copies)
+        if len(strong) and self.spec.augmentation.strong:
+            index = torch.from_numpy(strong).to(images.device)
+            images[index] = self.strong(images[index], ids[strong], copies[strong], **where)
+        return self.normalize(images)
+
+    def _save(self) -> None:
+        done, every = self.epoch, self.spec.checkpoints.every
+        last = done == self.spec.training.epochs
+        due = (done % every == 0 and not last) or done in self.spec.checkpoints.keep
+        if not due or self.context.group.rank != 0:
+            return
+        history = {
+            "records": [record.model_dump() for record in self.records],
+            "times": [times.model_dump() for times in self.times],
+            "selections": [record.model_dump() for record in self.selections],
+        }
+        state = {
+            "trial_id": self.context.trial_id,
+            "seed": self.spec.seed,  # with the epoch, the state of every random stream
+            "epoch": self.epoch,
+            "model": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "chosen": chosen_state(self.chosen),
+            "history": json.dumps(history),
+        }
+        self.checkpoints.save(self.epoch, state)
+
+    def _resume(self) -> None:
+        group = self.context.group
+        state = self.checkpoints.load_last(self.context.notify) if group.rank == 0 else None
+        state = first(group.gather(state))
+        if state is None:
+            return
+        if (state["trial_id"], state["seed"]) != (self.context.trial_id, self.spec.seed):
+            raise RuntimeError(f"the checkpoint of trial {self.context.trial_id} belongs to {state['trial_id']}")
+        self.module.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch = state["epoch"]
+        self.chosen = chosen_from_state(state["chosen"])
+        history = json.loads(state["history"])
+        self.records = [EpochRecord(**record) for record in history["records"]]
+        self.times = [EpochTimes(**times) for times in history["times"]]
+        self.selections = [SelectionRecord(**record) for record in history["selections"]]
+
+    def finish(self) -> None:
+        """Write the times and, last, the result; the checkpoints have done their work."""
+        context, spec = self.context, self.spec
+        if context.group.rank != 0:
+            return
+        accuracy = self.records[-1].test_accuracy
+        assert accuracy is not None
+        images = context.images
+        result = TrialResult(
+            trial_id=context.trial_id,
+            spec_hash=spec_hash(spec),
+            cell_hash=cell_hash(spec),
+            spec=spec,
+            data=DataRecord(
+                fingerprint=images.fingerprint,
+                train=len(self.examples.ids),
+                test=len(images.test.labels),
+                classes=images.classes,
+                image_shape=self.image_shape,
+            ),
+            test_accuracy=accuracy,
+            epochs=tuple(self.records),
+            selections=tuple(self.selections),
+        )
+        times = TrialTimes(
+            trial_id=context.trial_id,
+            concurrent=context.concurrent,
+            epochs=tuple(self.times),
+            **describe(context.device),
+        )
+        context.storage.write(trial_key(context.trial_id, "times.json"), times.to_bytes())
+        context.storage.write(trial_key(context.trial_id, "result.json"), result.to_bytes())
+        with contextlib.suppress(FileNotFoundError):
+            for name in ("error.json", "stopped.json"):
+                context.storage.delete(trial_key(context.trial_id, name))
+        self.checkpoints.finish()

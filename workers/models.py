@@ -1,0 +1,146 @@
+"""The networks: small ones of our own, the CIFAR ResNets, and torchvision's classifiers."""
+
+from collections.abc import Callable
+
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional
+
+from selection.randomness import stream_seed
+from specs.model import OWN_MODELS, Model
+
+
+def build_model(model: Model, classes: int, image_shape: tuple[int, int, int], seed: int) -> nn.Module:
+    """The network a spec asks for, on the CPU: (b, C, H, W) float images to (b, classes) logits.
+
+    The initial weights are a function of `seed` alone; torch's global generator is left as it was.
+    `image_shape`: height, width, channels. torchvision's networks see grey images as RGB with equal channels.
+    """
+    generator = torch.default_generator
+    state = generator.get_state()
+    generator.manual_seed(stream_seed(seed, "initialisation"))
+    try:
+        if model.name in OWN_MODELS:
+            return _BUILDERS[model.name](model.width, classes, image_shape)
+        network: nn.Module = torchvision.models.get_model(model.name, weights=None, num_classes=classes)
+        return network if image_shape[2] == 3 else nn.Sequential(GreyToRGB(), network)
+    finally:
+        generator.set_state(state)
+
+
+def check_model(module: nn.Module, image_shape: tuple[int, int, int]) -> None:
+    """Try the network on two black images of this shape (height, width, channels).
+
+    Raises ValueError where it cannot take them: where pooling shrinks them to nothing, say, or where the network
+    is made for one size. Parameters, statistics and mode are left as they were.
+    """
+    height, width, channels = image_shape
+    parameter = next(module.parameters())
+    images = torch.zeros(2, channels, height, width, device=parameter.device, dtype=parameter.dtype)
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            module(images)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise ValueError(
+            f"cannot take images of {width}x{height} pixels with {channels} channel(s): {error}; "
+            "use another model, or set dataset.image_size"
+        ) from error
+    finally:
+        module.train(training)
+
+
+def last_linear(module: nn.Module) -> nn.Linear:
+    """The linear layer that gives the logits. Raises ValueError for networks that end otherwise (squeezenet)."""
+    linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    if not linear:
+        raise ValueError("the network does not end in a linear layer, which selection.proxy: last_layer needs")
+    return linear[-1]
+
+
+class GreyToRGB(nn.Module):
+    """One channel to three equal ones."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.expand(-1, 3, -1, -1)
+
+
+class CifarResNet(nn.Module):
+    """ResNet of 6m+2 layers for small images (He et al., 2016, Section 4.2), with shortcuts of option A.
+
+    m blocks at each of 16, 32 and 64 channels; Kaiming initialisation.
+    """
+
+    def __init__(self, blocks: int, channels: int, classes: int):
+        super().__init__()
+        widths = [16] * blocks + [32] * blocks + [64] * blocks
+        self.stem = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(16)
+        self.blocks = nn.Sequential(*map(_ResidualBlock, [16, *widths], widths))
+        self.classifier = nn.Linear(64, classes)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(layer.weight)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.blocks(functional.relu(self.norm(self.stem(images))))
+        logits: torch.Tensor = self.classifier(features.mean((2, 3)))
+        return logits
+
+
+class _ResidualBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut without parameters; more channels come with half the resolution."""
+
+    def __init__(self, narrow: int, wide: int):
+        super().__init__()
+        self.stride = 2 if wide > narrow else 1
+        self.padding = (wide - narrow) // 2
+        self.conv1 = nn.Conv2d(narrow, wide, 3, stride=self.stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(wide)
+        self.conv2 = nn.Conv2d(wide, wide, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(wide)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        shortcut = features
+        if self.stride > 1:
+            strided = features[:, :, :: self.stride, :: self.stride]
+            shortcut = functional.pad(strided, (0, 0, 0, 0, self.padding, self.padding))
+        residual = functional.relu(self.norm1(self.conv1(features)))
+        return functional.relu(self.norm2(self.conv2(residual)) + shortcut)
+
+
+def _mlp(width: int | None, classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
+    height, breadth, channels = image_shape
+    hidden = width or 128
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(height * breadth * channels, hidden), nn.ReLU(), nn.Linear(hidden, classes)
+    )
+
+
+def _small_cnn(width: int | None, classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
+    """Three blocks of convolution, batch norm and ReLU, the first two pooled: 8x8 images end as 2x2."""
+    first = width or 16
+    layers: list[nn.Module] = []
+    channels = image_shape[2]
+    for block, wide in enumerate((first, 2 * first, 4 * first)):
+        layers += [nn.Conv2d(channels, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU()]
+        if block < 2:
+            layers.append(nn.MaxPool2d(2))
+        channels = wide
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+
+
+def _resnet(depth: int) -> Callable[[int | None, int, tuple[int, int, int]], nn.Module]:
+    return lambda _, classes, image_shape: CifarResNet((depth - 2) // 6, image_shape[2], classes)
+
+
+_BUILDERS: dict[str, Callable[[int | None, int, tuple[int, int, int]], nn.Module]] = {
+    "mlp": _mlp,
+    "small_cnn": _small_cnn,
+    "resnet8": _resnet(8),
+    "resnet20": _resnet(20),
+    "resnet32": _resnet(32),
+}

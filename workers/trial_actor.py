@@ -1,0 +1,74 @@
+"""The Tune trainable: one actor that runs trial after trial, since starting a process costs more than a small trial."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from ray import tune
+
+from workers.assignment import Assignment, record_failure, run
+from workers.loop import Epoch
+
+_REPORT_SECONDS = 0.5  # epochs shorter than this are reported together
+
+
+class TrialActor(tune.Trainable):
+    """Runs the loop of one worker in this process, or, for several workers, in theirs.
+
+    Each step's result holds `epochs`, a list of {record, times, selection} in order, and `notes` for the user; at
+    the end `done`, with `failure` where the trial failed: a stored state, after which the actor takes the next one.
+    """
+
+    def setup(self, config: dict[str, Any], assignments: dict[str, Assignment] | None = None) -> None:
+        self.assignments = assignments or {}
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.assignment = self.assignments[new_config["trial"]]
+        self.every_epoch: bool = new_config["every_epoch"]
+        self.epochs: Iterator[Epoch] | None = None
+        self.done_epochs = 0
+        self.notes: list[str] = []
+        return True
+
+    def step(self) -> dict[str, Any]:
+        if self.epochs is None:
+            self.epochs = self._start()
+        reported: list[dict[str, Any]] = []
+        result: dict[str, Any] = {"epochs": reported}
+        spec = self.assignment.spec
+        deadline = time.monotonic() + (0.0 if self.every_epoch else _REPORT_SECONDS)
+        try:
+            for epoch in self.epochs:
+                self.done_epochs = epoch.record.epoch
+                reported.append(
+                    {
+                        "record": epoch.record.model_dump(),
+                        "times": epoch.times.model_dump(),
+                        "selection": epoch.selection and epoch.selection.model_dump(),
+                    }
+                )
+                result |= {"epoch": epoch.record.epoch, "train_loss": epoch.record.train_loss}
+                if epoch.record.test_accuracy is not None:
+                    result["test_accuracy"] = epoch.record.test_accuracy
+                if self.done_epochs == spec.training.epochs or time.monotonic() >= deadline:
+                    break
+        except Exception as error:  # noqa: BLE001 - whatever a trial raises is its stored result
+            result["failure"] = record_failure(self.assignment, error, self.done_epochs).model_dump()
+        ended = self.done_epochs == spec.training.epochs or not reported
+        result[tune.result.DONE] = "failure" in result or ended
+        if self.notes:
+            result["notes"], self.notes = self.notes, []
+        if result[tune.result.DONE]:
+            self.epochs = None
+        return result
+
+    def _start(self) -> Iterator[Epoch]:
+        if self.assignment.spec.resources.workers == 1:
+            return run(self.assignment, notify=self.notes.append)
+        from workers.distributed import run_distributed
+
+        return run_distributed(self.assignment, self.notes.append)
+
+    def cleanup(self) -> None:
+        self.epochs = None

@@ -1,0 +1,77 @@
+"""Which images an epoch trains on, and with which weights: the paper's regimes as tables of (id, copy, weight)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from selection.proxies import Int64
+from selection.randomness import draw_words
+from specs.selection import Weighting
+from specs.training import Regime
+
+Float = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Views:
+    """The images of an epoch, in the order in which they are trained on.
+
+    ids (n,); copies (n,): 0 is the weakly augmented original, 1 to r the strongly augmented copies; weights (n,).
+    """
+
+    ids: Int64
+    copies: Int64
+    weights: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def make_views(
+    regime: Regime,
+    everything: Int64,
+    main: Int64,
+    selected: Int64,
+    weights: npt.NDArray[Any],
+    *,
+    copies: int,
+    in_place: bool,
+) -> Views:
+    """The views of an epoch, ordered by (id, copy).
+
+    everything  (n,) ids of the whole training set
+    main        (k,) ids of the random main set of `random+augmented`
+    selected    (k,) ids of S; weights (k,): s*gamma, ones where weights do not apply
+    copies      r; 0 where nothing is augmented
+    in_place    whether copies replace their originals
+
+    An original weighs 1, in `subset` s*gamma; a copy s*gamma/r where S is weighted, and 1 where it is not.
+    """
+    originals = {"subset": selected, "full+augmented": everything, "random+augmented": main}[regime]
+    own = weights if regime == "subset" else np.ones(len(originals))
+    if in_place and copies:
+        kept = ~np.isin(originals, selected)
+        originals, own = originals[kept], own[kept]
+    weighted = bool(np.any(weights != 1.0))
+    ids = np.concatenate([originals, np.tile(selected, copies)]).astype(np.int64)
+    numbers = np.concatenate([np.zeros(len(originals)), np.repeat(np.arange(1, copies + 1), len(selected))])
+    shared = weights / copies if weighted and copies else weights
+    loads = np.concatenate([own, np.tile(shared, copies)]).astype(np.float32)
+    order = np.lexsort((numbers, ids))
+    return Views(ids[order], numbers[order].astype(np.int64), loads[order])
+
+
+def loss_weights(counts: npt.NDArray[Any], n: int, weighting: Weighting) -> Float:
+    """s*gamma for the members of a coreset: s = k/n (mean 1), s = 1 (Eq. 10), or all ones."""
+    if weighting == "off":
+        return np.ones(len(counts))
+    scale = len(counts) / n if weighting == "mean_one" else 1.0
+    return np.asarray(counts, dtype=np.float64) * scale
+
+
+def shuffle(views: Views, seed: int, epoch: int) -> Views:
+    """The views in random order. Each view's place is its own draw: changing S does not reorder the others."""
+    order = np.argsort(draw_words(seed, "order", epoch, views.ids, views.copies), kind="stable")
+    return Views(views.ids[order], views.copies[order], views.weights[order])
