@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.errors import UserError
 from specs.resources import Resources
 
-_QUIET = {
+_ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",  # set, so that Ray neither chooses nor warns
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
@@ -35,24 +35,29 @@ class Node:
     gpus: float
 
 
+def configure() -> None:
+    """Set what Ray and its libraries read from the environment, once, when they are imported.
+
+    To be called before anything imports ray (MLflow does, if it is there). Raises RuntimeError where it is too late.
+    """
+    if "ray" in sys.modules and "RAY_AUTH_MODE" not in os.environ:
+        raise RuntimeError("Ray was imported without RAY_AUTH_MODE in the environment; call configure() first")
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
 def connect(address: str | None) -> None:
     """Start a cluster on this machine, or join the one at `address` (`auto`: the one this node is in).
 
     Token authentication is always on. A local cluster's token is Ray's own, in ~/.ray/auth_token.
     """
-    if "ray" in sys.modules and "RAY_AUTH_MODE" not in os.environ:
-        raise RuntimeError(
-            "Ray reads RAY_AUTH_MODE when it is imported: set it to token, or connect before importing ray"
-        )
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+    configure()
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     if address is None:
-        ray.init(address="local", include_dashboard=False, **options)
-    else:
-        ray.init(address=address, **options)
+        options["include_dashboard"] = False
+    ray.init(address=address or "local", **options)
 
 
 def nodes() -> list[Node]:

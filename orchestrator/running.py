@@ -41,10 +41,12 @@ def _inline(prepared: Prepared, console: Console) -> int:
 
 
 def _on_ray(prepared: Prepared, library: Library, console: Console, address: str | None) -> int:
+    from orchestrator.cluster import configure
     from orchestrator.reporting import report_on
     from orchestrator.tracking import Tracker
     from orchestrator.tracking_watcher import TrackingWatcher
 
+    configure()
     failures = _Failures()
     tracker = Tracker(prepared.storage.root, prepared.sweep.tracking, prepared.record, prepared.trials)
     with tracker:

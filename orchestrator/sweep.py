@@ -80,7 +80,7 @@ def run_sweep(prepared: Prepared, watcher: Watcher) -> None:
 
 
 def _bundles(resources: Resources) -> tune.PlacementGroupFactory:
-    """One worker trains in the trial's own actor; of several, Train reserves the resources, and the actor only waits."""
+    """One worker trains in the trial's own actor; for several, Train reserves resources, and the actor only waits."""
     if resources.workers > 1:
         return tune.PlacementGroupFactory([{"memory": 1}])  # Tune wants something above zero
     bundle: dict[str, float] = {"CPU": resources.cpus}
@@ -148,11 +148,11 @@ class _Listener(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         planned = self._planned(trial)
-        error = trial.get_error()
+        trace = str(trial.get_error() or "no more is known")
         failure = TrialError(
             trial_id=planned.id,
-            error=f"the trial's process died, {trial.num_failures} times: {str(error).splitlines()[0] if error else '?'}",
-            trace=str(error),
+            error=f"the trial's process died {trial.num_failures} times, last of: {trace.splitlines()[0]}",
+            trace=trace,
             epoch=self.reached.get(planned.id, 0),
         )
         self.storage.write(trial_key(planned.id, "error.json"), failure.to_bytes())
