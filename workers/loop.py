@@ -137,6 +137,7 @@ class _Trial:
         spec, context = self.spec, self.context
         clock = Clock(context.device)
         selected = self._select(clock)
+        torch.set_num_threads(self.spec.resources.cpus)  # Numba's first kernel resets OpenMP's, and with it the sums
         rate = learning_rate(spec.training, self.epoch)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate

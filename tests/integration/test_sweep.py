@@ -1,0 +1,104 @@
+"""A whole sweep through the command line: on Ray, again, with more seeds, and in one process."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from integration.sweeps import SPEC, Sweep
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    sweep = Sweep(tmp_path_factory.mktemp("swept"))
+    sweep.first_output = sweep.run()  # type: ignore[attr-defined]
+    return sweep
+
+
+@pytest.fixture(scope="module")
+def inline(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    sweep = Sweep(tmp_path_factory.mktemp("inline"))
+    sweep.run("--inline")
+    return sweep
+
+
+def _results(sweep: Sweep) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in sweep.trials().glob("*/result.json")}
+
+
+def test_results_on_ray_equal_those_of_one_process_byte_for_byte(swept: Sweep, inline: Sweep) -> None:
+    assert len(_results(swept)) == 4
+    assert _results(swept) == _results(inline)
+    selections = {path.name: path.read_bytes() for path in swept.trials().glob("*/selections/*.npz")}
+    assert selections
+    assert selections == {path.name: path.read_bytes() for path in inline.trials().glob("*/selections/*.npz")}
+
+
+def test_the_output_ends_with_table_report_and_ui(swept: Sweep) -> None:
+    output = swept.first_output  # type: ignore[attr-defined]
+    assert "4 trials" in output
+    for strategy in ("none", "random", "max_loss", "coreset"):
+        assert f"{strategy} 25% seed 0: finished" in output
+    assert "mean ± standard deviation" in output
+    assert f"report: {swept.folder}/runs/tiny/report/index.html" in output
+    assert "medoid ui tiny" in output
+
+
+def test_running_again_runs_nothing(swept: Sweep) -> None:
+    before = {path: path.stat().st_mtime_ns for path in swept.trials().rglob("*") if path.is_file()}
+    output = swept.run()
+    assert "4 already finished" in output
+    assert "starting Ray" not in output
+    assert before == {path: path.stat().st_mtime_ns for path in swept.trials().rglob("*") if path.is_file()}
+
+
+def test_nothing_but_results_is_left_behind(swept: Sweep) -> None:
+    kinds = {path.relative_to(swept.trials()).parts[1] for path in swept.trials().rglob("*") if path.is_file()}
+    assert kinds == {"result.json", "times.json", "selections"}
+    assert not list((swept.folder / "runs").rglob("*.part"))
+    assert swept.processes() == []
+
+
+def test_mlflow_holds_every_trial_with_its_curve_and_selections(swept: Sweep) -> None:
+    with sqlite3.connect(swept.folder / "runs/tiny/tracking/mlflow.db") as store:
+        children = dict(
+            store.execute(
+                "select value, run_uuid from tags where key = 'trial_id' or key = 'medoid.trial_id'"
+            ).fetchall()
+        )
+        assert set(children) == set(_results(swept))
+        for trial, run in children.items():
+            steps = store.execute(
+                "select step, value from metrics where run_uuid = ? and key = 'test_accuracy' order by step", (run,)
+            ).fetchall()
+            epochs = json.loads(_results(swept)[trial])["epochs"]
+            assert steps == [(epoch["epoch"], epoch["test_accuracy"]) for epoch in epochs]
+            status = store.execute("select status from runs where run_uuid = ?", (run,)).fetchone()
+            assert status == ("FINISHED",)
+        assert store.execute("select count(*) from runs").fetchone() == (5,)
+
+
+def test_another_seed_runs_only_what_is_missing(swept: Sweep, inline: Sweep) -> None:
+    before = _results(inline)
+    output = inline.run("--inline", "--set", "seeds=[0, 1]")
+    assert "8 trials, 4 already finished" in output
+    after = _results(inline)
+    assert len(after) == 8
+    assert before.items() <= after.items()
+
+
+def test_a_failing_trial_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
+    spec = SPEC.replace("learning_rate: 0.05", "learning_rate: 0.05, momentum: 0.0")
+    sweep = Sweep(tmp_path, spec.replace("sweep:", "seeds: [3]\nsweep:"))
+    # a learning rate that makes one of two trials overflow
+    process = sweep.start(
+        "--inline",
+        "--set",
+        "sweep.grid={training.optimizer.learning_rate: [0.05, 1e30], selection.strategy: [random]}",
+    )
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, output
+    assert "failed: DivergedError: " in output
+    assert "epoch 1" in output
+    assert len(_results(sweep)) == 1
+    assert [json.loads(path.read_text())["epoch"] for path in sweep.trials().glob("*/error.json")] == [0]
