@@ -4,9 +4,9 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -156,12 +156,11 @@ def _refusals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stopping(message: str) -> Iterator[None]:
-    """Ctrl-C and SIGTERM stop cleanly, once."""
+    """Ctrl-C and SIGTERM stop cleanly, and say how to go on."""
+    from orchestrator.interrupts import sigterm_interrupts
 
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before: Callable[..., Any] | int | None = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.getsignal(signal.SIGTERM)
+    sigterm_interrupts()
     try:
         yield
     except KeyboardInterrupt:

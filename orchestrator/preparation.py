@@ -14,6 +14,7 @@ from workers.records import (
     StoppedTrial,
     SweepRecord,
     TrialEntry,
+    checkpoint_key,
     load_record,
     trial_key,
 )
@@ -161,5 +162,13 @@ def _state(storage: Storage, identity: str, sweep: SweepSpec) -> State:
 
 
 def write_sweep(prepared: Prepared) -> None:
-    """Record the sweep as it is run now."""
+    """Record the sweep as it is run now, and finish the clean-up of trials that were killed in the midst of it."""
     prepared.storage.write(SWEEP_KEY, prepared.record.to_bytes())
+    for trial in prepared.trials:
+        if trial.state != "finished":
+            continue
+        prepared.storage.delete(trial_key(trial.id, "error.json"))
+        kept = {checkpoint_key(trial.id, epoch) for epoch in trial.spec.checkpoints.keep}
+        for key in prepared.storage.list(trial_key(trial.id, "checkpoints")):
+            if key not in kept:
+                prepared.storage.delete(key)

@@ -3,6 +3,7 @@
 from rich.console import Console
 
 from orchestrator.inline import run_inline
+from orchestrator.interrupts import sigterm_interrupts
 from orchestrator.preparation import Library, PlannedTrial, Prepared, prepare, sweep_storage, write_sweep
 from orchestrator.progress import show_progress
 from orchestrator.report.results import read_results
@@ -72,6 +73,7 @@ def _train(prepared: Prepared, watchers: Watchers, console: Console, address: st
     from orchestrator.sweep import run_sweep
 
     connect(address)
+    sigterm_interrupts()
     try:
         with show_progress(console, prepared.pending) as display:
             run_sweep(prepared, Watchers(display, watchers))

@@ -1,6 +1,8 @@
 """How many members of the coreset each class gets."""
 
+import math
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Literal
 
 Division = Literal["proportional", "equal"]
@@ -11,11 +13,17 @@ class BudgetError(ValueError):
 
 
 def subset_size(n: int, *, fraction: float | None = None, budget: int | None = None) -> int:
-    """k, from a fraction of n (rounded half up, at least 1) or as given. Raises BudgetError where k > n."""
+    """k, from a fraction of n (rounded half up, at least 1) or as given. Raises BudgetError where k > n.
+
+    A fraction counts as the decimal it is written as: 0.29 of 50 is 14.5, which binary arithmetic misses.
+    """
+    if (fraction is None) == (budget is None):
+        raise BudgetError(f"one of fraction, budget is needed; got fraction={fraction}, budget={budget}")
     if fraction is not None:
-        return max(1, int(n * fraction + 0.5))
-    if budget is None:
-        raise BudgetError("one of fraction, budget is needed")
+        if not 0 < fraction <= 1:
+            raise BudgetError(f"fraction = {fraction}: should be above 0 and at most 1")
+        return max(1, math.floor(n * Fraction(repr(float(fraction))) + Fraction(1, 2)))
+    assert budget is not None
     if not 1 <= budget <= n:
         raise BudgetError(f"budget = {budget}: should be at least 1 and at most n = {n}")
     return budget

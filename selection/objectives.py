@@ -8,138 +8,151 @@ none. With m_i = min over S of phi(d_ij), the value of S is the drop sum_i (phi_
     rbf         phi = 1 - exp(-d/dim)   phi_0 = 1        the paper's published code; submodlib's `euclidean`
 
 c1 = 2 max ||proxy|| is at least the diameter, so the first pick has a positive gain wherever proxies differ.
+Under rbf, float32 cannot tell distances beyond about 17 dim apart: all have cost 1.
+
+Distances are sums of squared differences, never differences of Gram matrices: close points far from the origin keep
+their digits. Each is added up in one fixed order without BLAS, whose sums depend on its threads and on the processor.
 """
 
-import math
+from dataclasses import dataclass
 from typing import Literal
 
 import numba
 import numpy as np
-import numpy.typing as npt
 
+from selection.distances import Float64, Points, measured_points
 from selection.proxies import Float32
 
 Objective = Literal["frobenius", "distance", "rbf"]
 _CODES: dict[Objective, int] = {"frobenius": 0, "distance": 1, "rbf": 2}
-# From a Gram matrix, ||a-b||^2 = |a|^2 + |b|^2 - 2ab loses digits when it is small beside |a|^2 + |b|^2;
-# below this share of the sum it is computed again from differences.
-_CANCELLED = 0.02
-_DIRECT_DIMENSIONS = 32  # up to here differences cost no more than a matrix product
+_TILE = 128  # rows and columns that one thread fills at a time
+_DEPTH = 64  # coordinates whose part of a tile stays in the cache; a multiple of 4
+_CANCELLED = 0.02  # an outer product's distance below this share of its terms is computed again in float64
 
 
-def cost_matrix(residuals: Float32, embeddings: Float32 | None, objective: Objective) -> tuple[Float32, float, int]:
-    """phi(d_ij) for all pairs, in float32, phi_0, and the dimension of the proxies.
+@dataclass(frozen=True)
+class Costs:
+    """phi(d_ij) for all pairs of one problem, in units of `unit`."""
 
-    residuals (n, C); embeddings (n, D) or None. Returns an (n, n) matrix: symmetric, zero on the diagonal, at most
-    phi_0. Cost O(n^2 (C + D)) time and 4 n^2 bytes.
+    matrix: Float32  # (n, n) symmetric, zero on the diagonal, at most `empty`
+    empty: float  # phi_0, a float32
+    unit: float  # a power of two
+    points: Points
+
+    def squares_to(self, row: int) -> Float64:
+        """d^2 of every example to one of them, whatever the objective; in the caller's units."""
+        points = self.points
+        squares = _row_squares(points.first, points.first_norms, points.second, points.second_norms, row)
+        return np.asarray(squares.astype(np.float64) * points.scale**2)
+
+
+def cost_matrix(residuals: Float32, embeddings: Float32 | None, objective: Objective) -> Costs:
+    """The costs of residuals (n, C), with embeddings (n, D) or without; proxies of any finite size.
+
+    Cost O(n^2 (C + D)) time and 4 n^2 bytes.
     """
-    if embeddings is None:
-        dim = residuals.shape[1]
-        c1 = 2.0 * math.sqrt(float(np.max(np.sum(np.square(residuals, dtype=np.float64), axis=1))))
-        if dim <= _DIRECT_DIMENSIONS:
-            squares = _squares_by_difference(np.ascontiguousarray(residuals.T))
-        else:
-            centred = residuals - residuals.mean(axis=0, dtype=np.float64).astype(np.float32)
-            squares = _squares_by_product(centred, np.empty((0, 0), np.float32))
-    else:
-        bias = np.ones((len(embeddings), 1), np.float32)
-        inputs = np.ascontiguousarray(np.concatenate([embeddings, bias], axis=1))
-        dim = residuals.shape[1] * inputs.shape[1]
-        norms = np.sum(np.square(residuals, dtype=np.float64), axis=1) * np.sum(
-            np.square(inputs, dtype=np.float64), axis=1
-        )
-        c1 = 2.0 * math.sqrt(float(np.max(norms)))
-        squares = _squares_by_product(residuals, inputs)
-    empty = {"frobenius": c1 * c1, "distance": c1, "rbf": 1.0}[objective]
-    empty = float(np.float32(empty))
-    if not math.isfinite(empty):
-        raise ValueError(f"proxies are too large for objective {objective}: c1 = {c1:g}, and phi_0 overflows float32")
-    _transform(squares, _CODES[objective], float(dim), empty)
-    return squares, empty, dim
-
-
-def frobenius_norm(costs: npt.NDArray[np.float32], objective: Objective, dim: int, c1: float) -> float:
-    """||G_S||_F = sqrt(sum_i min_j d_ij^2), from the costs m_i of any objective; the empty set counts c1 each."""
-    values = costs.astype(np.float64)
-    if objective == "frobenius":
-        return math.sqrt(values.sum())
-    if objective == "rbf":
-        values = np.minimum(-dim * np.log1p(-np.minimum(values, 1 - 1e-16)), c1)
-    return math.sqrt(np.square(values).sum())
+    points = measured_points(residuals, embeddings)
+    c1, scale = points.farthest, points.scale
+    empty = float(np.float32({"frobenius": c1 * c1, "distance": c1, "rbf": 1.0}[objective]))
+    unit = {"frobenius": scale * scale, "distance": scale, "rbf": 1.0}[objective]
+    n = len(residuals)
+    matrix = np.empty((n, n), np.float32)
+    lower, upper = np.tril_indices((n + _TILE - 1) // _TILE)
+    _fill(
+        matrix,
+        points.first,
+        points.first_norms,
+        points.second,
+        points.second_norms,
+        lower * _TILE,
+        upper * _TILE,
+        _CODES[objective],
+        scale / points.dimension,
+        np.float32(empty),
+    )
+    return Costs(matrix, empty, unit, points)
 
 
 @numba.njit(parallel=True, cache=True)
-def _squares_by_difference(columns: Float32) -> Float32:
-    dim, n = columns.shape
-    squares = np.zeros((n, n), np.float32)
-    for i in numba.prange(n):
-        row = squares[i]
-        for c in range(dim):
-            x = columns[c, i]
-            column = columns[c]
-            for j in range(n):
-                step = column[j] - x
-                row[j] += step * step
-    return squares
-
-
-def _squares_by_product(first: Float32, second: Float32) -> Float32:
-    """Squared distances of rows of `first`, or of first ⊗ second where `second` is not empty, from Gram matrices."""
-    squares = first @ first.T
-    norms = np.sum(np.square(first, dtype=np.float64), axis=1)
-    if second.size:
-        squares *= second @ second.T
-        norms *= np.sum(np.square(second, dtype=np.float64), axis=1)
-    _finish_product(squares, norms, first, second, np.float32(_CANCELLED))
-    return squares
-
-
-@numba.njit(parallel=True, cache=True)
-def _finish_product(squares, norms, first, second, cancelled):  # type: ignore[no-untyped-def]
-    n = len(norms)
-    for i in numba.prange(n):
-        squares[i, i] = 0.0
-        for j in range(n):
-            if i == j:
-                continue
-            total = norms[i] + norms[j]
-            square = total - 2.0 * squares[i, j]
-            if square < cancelled * total:
-                square = _difference(first, second, i, j)
-            squares[i, j] = square
+def _fill(matrix, first, first_norms, second, second_norms, tops, lefts, code, rate, empty):  # type: ignore[no-untyped-def]
+    n = len(matrix)
+    for place in numba.prange(len(tops)):
+        top, left = tops[place], lefts[place]
+        bottom, right = min(top + _TILE, n), min(left + _TILE, n)
+        tile = _squares(first, first_norms, second, second_norms, top, bottom, left, right)
+        height, width = tile.shape
+        for i in range(height):
+            for j in range(width):
+                cost = np.float64(tile[i, j])
+                if code == 1:
+                    cost = np.sqrt(cost)
+                elif code == 2:
+                    cost = -np.expm1(-np.sqrt(cost) * rate)
+                tile[i, j] = min(np.float32(cost), empty)
+        matrix[top:bottom, left:right] = tile
+        matrix[left:right, top:bottom] = tile.T
 
 
 @numba.njit(cache=True)
-def _difference(first, second, i, j):  # type: ignore[no-untyped-def]
-    """||a_i - a_j||^2, or ||a_i ⊗ b_i - a_j ⊗ b_j||^2 as ||Δa ⊗ b̄ + ā ⊗ Δb||^2, without cancellation."""
-    da2, aa, da_a = 0.0, 0.0, 0.0
-    for c in range(first.shape[1]):
-        difference = float(first[i, c]) - float(first[j, c])
-        mean = 0.5 * (float(first[i, c]) + float(first[j, c]))
-        da2 += difference * difference
-        aa += mean * mean
-        da_a += difference * mean
+def _row_squares(first, first_norms, second, second_norms, row):  # type: ignore[no-untyped-def]
+    return _squares(first, first_norms, second, second_norms, row, row + 1, 0, first.shape[1])[0]
+
+
+@numba.njit(cache=True)
+def _squares(first, first_norms, second, second_norms, top, bottom, left, right):  # type: ignore[no-untyped-def]
+    """Squared distances of points top..bottom to points left..right."""
+    squares = _differences(first, top, bottom, left, right)
     if second.size == 0:
-        return da2
-    db2, bb, db_b = 0.0, 0.0, 0.0
-    for c in range(second.shape[1]):
-        difference = float(second[i, c]) - float(second[j, c])
-        mean = 0.5 * (float(second[i, c]) + float(second[j, c]))
-        db2 += difference * difference
-        bb += mean * mean
-        db_b += difference * mean
-    return max(da2 * bb + aa * db2 + 2.0 * da_a * db_b, 0.0)
+        return squares
+    others = _differences(second, top, bottom, left, right)
+    for i in range(bottom - top):
+        a_i, b_i = first_norms[top + i], second_norms[top + i]
+        for j in range(right - left):
+            a_j, b_j = first_norms[left + j], second_norms[left + j]
+            da, db = np.float64(squares[i, j]), np.float64(others[i, j])
+            # ||Δa ⊗ b̄ + ā ⊗ Δb||^2, with ā and b̄ the means of the two: |ā|^2 = (a_i + a_j)/2 - da/4, and
+            # Δa·ā = (a_i - a_j)/2
+            terms = 0.5 * (da * (b_i + b_j) + db * (a_i + a_j))
+            square = terms - 0.5 * da * db + 0.5 * (a_i - a_j) * (b_i - b_j)
+            if square < _CANCELLED * terms:
+                square = _outer_square(first, second, top + i, left + j)
+            squares[i, j] = square
+    return squares
 
 
-@numba.njit(parallel=True, cache=True)
-def _transform(squares, code, dim, empty):  # type: ignore[no-untyped-def]
-    n = squares.shape[0]
-    for i in numba.prange(n):
-        for j in range(n):
-            if code == 0:
-                cost = float(squares[i, j])
-            elif code == 1:
-                cost = math.sqrt(squares[i, j])
-            else:
-                cost = -math.expm1(-math.sqrt(squares[i, j]) / dim)
-            squares[i, j] = min(cost, empty)
+@numba.njit(cache=True)
+def _differences(columns, top, bottom, left, right):  # type: ignore[no-untyped-def]
+    """sum_c (x_ci - x_cj)^2, four terms at a time: each sum has the same order wherever it stands in a tile."""
+    dim = len(columns)
+    sums = np.zeros((bottom - top, right - left), np.float32)
+    for start in range(0, dim, _DEPTH):
+        stop = min(start + _DEPTH, dim)
+        fours = start + (stop - start) // 4 * 4
+        for i in range(bottom - top):
+            row = sums[i]
+            point = columns[:, top + i]
+            for c in range(start, fours, 4):
+                x0, x1, x2, x3 = point[c], point[c + 1], point[c + 2], point[c + 3]
+                y0, y1 = columns[c, left:right], columns[c + 1, left:right]
+                y2, y3 = columns[c + 2, left:right], columns[c + 3, left:right]
+                for j in range(len(row)):
+                    d0, d1, d2, d3 = y0[j] - x0, y1[j] - x1, y2[j] - x2, y3[j] - x3
+                    row[j] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)
+            for c in range(fours, stop):
+                x0, y0 = point[c], columns[c, left:right]
+                for j in range(len(row)):
+                    d0 = y0[j] - x0
+                    row[j] += d0 * d0
+    return sums
+
+
+@numba.njit(cache=True)
+def _outer_square(first, second, i, j):  # type: ignore[no-untyped-def]
+    """||a_i ⊗ b_i - a_j ⊗ b_j||^2 entry by entry, in float64: for the few pairs whose terms cancel."""
+    total = 0.0
+    for c in range(len(first)):
+        a_i, a_j = np.float64(first[c, i]), np.float64(first[c, j])
+        for d in range(len(second)):
+            difference = a_i * np.float64(second[d, i]) - a_j * np.float64(second[d, j])
+            total += difference * difference
+    return total

@@ -47,7 +47,8 @@ class Proxies:
                 raise ProxyError(f"{name} has {len(rows)} rows, ids has {n}: one row an example is needed")
         values, counts = np.unique(self.ids, return_counts=True)
         if len(values) < n:
-            raise ProxyError(f"ids repeat: {int(values[counts > 1][0])} stands {int(counts.max())} times")
+            first = int(np.argmax(counts > 1))
+            raise ProxyError(f"ids repeat: {values[first]} stands {counts[first]} times")
         if self.labels.min() < 0:
             row = int(np.argmin(self.labels))
             raise ProxyError(f"labels are counted from 0; row {row} has {int(self.labels[row])}")
@@ -71,6 +72,8 @@ def as_integers(values: Any, name: str) -> Int64:
     array = to_numpy(values)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise ProxyError(f"{name} should be a vector of integers; got {array.dtype} of shape {array.shape}")
+    if array.dtype == np.uint64 and (array > np.iinfo(np.int64).max).any():
+        raise ProxyError(f"{name} should fit into 64 signed bits; the largest is {array.max()}")
     return array.astype(np.int64, copy=False)
 
 
@@ -78,7 +81,10 @@ def _matrix(values: Any, name: str) -> Float32:
     array = to_numpy(values)
     if array.ndim != 2 or array.shape[1] == 0:
         raise ProxyError(f"{name} should have shape (n, columns); got {array.shape}")
-    matrix = np.ascontiguousarray(array, dtype=np.float32)
+    if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
+        raise ProxyError(f"{name} should be real numbers; got {array.dtype}")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused next
+        matrix = np.ascontiguousarray(array, dtype=np.float32)
     finite = np.isfinite(matrix).all(axis=1)
     if not finite.all():
         row = int(np.argmin(finite))

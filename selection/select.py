@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from selection.budgets import BudgetError, Division, divide
+from selection.distances import Float64
+from selection.gradient import gradient_error
 from selection.greedy import Problem
 from selection.mapper import Mapper, SerialMapper
 from selection.objectives import Objective
 from selection.proxies import Int64, Proxies
-
-Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def select(
     mapper     where the classes are solved; in this process if left out.
 
     The answer depends on the proxies and options alone: not on the order of the rows, the threads or the mapper.
-    Costs O(n_c^2 C) time to start a class of n_c examples, and 4 n_c^2 bytes.
+    Costs O(n_c^2 (C + D)) time to start a class of n_c examples, and 4 n_c^2 bytes.
     Raises BudgetError and ValueError with the value received and the values allowed.
     """
     if (budget is None) == (tolerance is None):
@@ -112,23 +112,6 @@ def _groups(labels: Int64, per_class: bool) -> dict[int, npt.NDArray[Any]]:
 def _parts(budget: int | None, groups: dict[int, npt.NDArray[Any]], division: Division) -> dict[int, int]:
     if budget is None:
         return {}
-    if budget < 1:
-        raise BudgetError(f"budget = {budget}: should be at least 1")
-    return divide(budget, {group: len(rows) for group, rows in groups.items()}, division)
-
-
-def gradient_error(proxies: Proxies, members: npt.NDArray[Any], weights: Float64) -> float:
-    """||sum_V g - sum_S w g|| / ||sum_V g|| for rows `members` with weights w; nan where sum_V g is zero."""
-    every = _gradient(proxies, slice(None), np.ones(len(proxies.ids)))
-    norm = float(np.linalg.norm(every))
-    if norm == 0.0:
-        return float("nan")
-    return float(np.linalg.norm(every - _gradient(proxies, members, weights))) / norm
-
-
-def _gradient(proxies: Proxies, rows: Any, weights: Float64) -> Float64:
-    residuals = proxies.residuals[rows].astype(np.float64) * weights[:, None]
-    if proxies.embeddings is None:
-        return np.asarray(residuals.sum(axis=0))
-    inputs = np.concatenate([proxies.embeddings[rows].astype(np.float64), np.ones((len(weights), 1))], axis=1)
-    return np.asarray(residuals.T @ inputs)
+    if isinstance(budget, bool) or not isinstance(budget, int | np.integer) or budget < 1:
+        raise BudgetError(f"budget = {budget!r}: should be a whole number, at least 1")
+    return divide(int(budget), {group: len(rows) for group, rows in groups.items()}, division)

@@ -29,6 +29,8 @@ class SelectionService:
     """Starts the shards and hands out mappers to them. Lives in the driver; close it when the sweep ends."""
 
     def __init__(self, shards: int):
+        if shards < 1:
+            raise ValueError(f"shards = {shards}: should be at least 1")
         self.shards: list[ActorHandle] = [_Shard.remote() for _ in range(shards)]
 
     def mapper(self, threads: int) -> "ServiceMapper":

@@ -6,10 +6,11 @@ from typing import Protocol
 
 import numpy as np
 
+from selection.gradient import gradient_error
 from selection.mapper import Mapper, SerialMapper
 from selection.proxies import Float32, Int64, Proxies
 from selection.randomness import draw_words
-from selection.select import Selection, gradient_error, select
+from selection.select import Selection, select
 from specs.selection import Selection as SelectionSpec
 
 NAN = float("nan")
@@ -20,6 +21,7 @@ class Candidates:
     """The ground set as a strategy sees it; rows in ascending order of id.
 
     ids, labels (n,); losses (n,) and residuals (n, C), embeddings (n, D) only where the strategy asks for them.
+    Raises ValueError where ids do not ascend.
     """
 
     ids: Int64
@@ -27,6 +29,14 @@ class Candidates:
     losses: Float32 | None = None
     residuals: Float32 | None = None
     embeddings: Float32 | None = None
+
+    def __post_init__(self) -> None:
+        falls = np.flatnonzero(np.diff(self.ids) <= 0)
+        if len(falls):
+            row = int(falls[0]) + 1
+            raise ValueError(
+                f"ids should ascend, without repeats; row {row} has {self.ids[row]} after {self.ids[row - 1]}"
+            )
 
     def proxies(self) -> Proxies:
         """The gradient proxies. Needs the residuals."""
@@ -63,7 +73,7 @@ class RandomSubset:
 
     def select(self, candidates: Candidates, request: Request) -> Selection:
         start = time.perf_counter()
-        ids = random_ids(candidates.ids, _size(request), request.seed, request.epoch, purpose=0)
+        ids = random_ids(candidates.ids, _size(request, candidates), request.seed, request.epoch, purpose=0)
         return _unweighted(ids, candidates, start)
 
 
@@ -74,7 +84,7 @@ class MaxLoss:
 
     def select(self, candidates: Candidates, request: Request) -> Selection:
         start = time.perf_counter()
-        return _unweighted(largest_losses(candidates, _size(request)), candidates, start)
+        return _unweighted(largest_losses(candidates, _size(request, candidates)), candidates, start)
 
 
 class Coreset:
@@ -122,12 +132,16 @@ def largest_losses(candidates: Candidates, size: int) -> Int64:
     """The ids of the largest losses, descending; ties by the smaller id."""
     if candidates.losses is None:
         raise ValueError("these candidates came without losses")
+    unordered = np.flatnonzero(np.isnan(candidates.losses))
+    if len(unordered):
+        raise ValueError(f"losses must be numbers; the loss of id {candidates.ids[unordered[0]]} is nan")
     return candidates.ids[np.argsort(-candidates.losses, kind="stable")[:size]]
 
 
-def _size(request: Request) -> int:
-    if request.size is None:
-        raise ValueError(f"strategy {request.spec.strategy} needs a size")
+def _size(request: Request, candidates: Candidates) -> int:
+    n = len(candidates.ids)
+    if request.size is None or not 1 <= request.size <= n:
+        raise ValueError(f"size = {request.size}: strategy {request.spec.strategy} needs at least 1, at most n = {n}")
     return request.size
 
 

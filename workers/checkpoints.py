@@ -40,6 +40,8 @@ class Checkpoints:
         """The state after `epoch` epochs. Raises DamagedCheckpointError, naming it."""
         key = checkpoint_key(self.trial_id, epoch)
         data = self.storage.read(key)
+        if not data.startswith(_MAGIC):
+            raise DamagedCheckpointError(f"{self.storage.uri}/{key} is damaged: it does not begin as a checkpoint does")
         head, payload = data[: len(_MAGIC) + 65], data[len(_MAGIC) + 65 :]
         expected = _MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n"
         if head != expected:
@@ -73,5 +75,5 @@ class Checkpoints:
 
     def _prune(self, last: int) -> None:
         passing = [epoch for epoch in self.epochs() if epoch not in self.keep]
-        for epoch in passing[: len(passing) - last]:
+        for epoch in passing[: max(0, len(passing) - last)]:
             self.storage.delete(checkpoint_key(self.trial_id, epoch))

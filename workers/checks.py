@@ -1,6 +1,6 @@
 """Everything about a trial that can be found wrong before it starts, once the data is there."""
 
-from selection.budgets import divide, subset_size
+from selection.budgets import BudgetError, divide, subset_size
 from specs import TrialSpec
 from workers.data import ImageData, TrainingSet, corrupt
 
@@ -10,14 +10,18 @@ class TrialCheckError(ValueError):
 
 
 def check_data(spec: TrialSpec, images: ImageData) -> TrainingSet:
-    """Check corruption and budgets against the data. Imports no torch. Raises ValueError subclasses."""
+    """Check corruption and budgets against the data. Imports no torch. Raises DataError and TrialCheckError."""
     examples = corrupt(spec.dataset, images, spec.seed)
     chosen = spec.selection
     if spec.needs_size() and chosen.tolerance is None:
-        size = subset_size(len(examples.ids), fraction=chosen.fraction, budget=chosen.budget)
-        if chosen.strategy == "coreset":
-            sizes = {label: int((examples.labels == label).sum()) for label in range(len(images.classes))}
-            divide(size, sizes, chosen.per_class)
+        name, value = ("budget", chosen.budget) if chosen.fraction is None else ("fraction", chosen.fraction)
+        try:
+            size = subset_size(len(examples.ids), fraction=chosen.fraction, budget=chosen.budget)
+            if chosen.strategy == "coreset":
+                sizes = {label: int((examples.labels == label).sum()) for label in range(len(images.classes))}
+                divide(size, sizes, chosen.per_class)
+        except BudgetError as error:
+            raise TrialCheckError(f"selection.{name} = {value}: {error}") from error
     return examples
 
 

@@ -62,8 +62,8 @@ def run_distributed(assignment: Assignment, notify: Callable[[str], None]) -> It
         try:
             yield from _epochs(queue, thread, ended, notify)
         finally:
+            queue.shutdown(force=True)  # a trial stopped early: its workers end at their next report
             thread.join()
-            queue.shutdown()
 
 
 def _fit(trainer: Any, ended: list[BaseException | None]) -> None:

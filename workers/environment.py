@@ -1,7 +1,9 @@
 """What a trial ran on."""
 
 import functools
+import os
 import platform
+import shutil
 import socket
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -29,8 +31,6 @@ def hardware(device: torch.device) -> str:
 
 
 def _affinity() -> set[int]:
-    import os
-
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
@@ -59,9 +59,12 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def commit() -> str:
-    """The commit of medoid's source, with `+` if the tree differs from it; empty where it is not a checkout."""
+    """The commit of medoid's source, with `+` if the tree differs from it.
+
+    Empty where it is not a checkout, or git is not installed.
+    """
     source = Path(__file__).resolve().parents[1]
-    if not (source / ".git").exists():
+    if not (source / ".git").exists() or shutil.which("git") is None:
         return ""
 
     def git(*arguments: str) -> str:

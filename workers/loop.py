@@ -1,6 +1,5 @@
 """The loop: one trial, epoch after epoch, as a function of its spec and the context it runs in."""
 
-import contextlib
 import json
 import logging
 import math
@@ -323,7 +322,6 @@ class _Trial:
         )
         context.storage.write(trial_key(context.trial_id, "times.json"), times.to_bytes())
         context.storage.write(trial_key(context.trial_id, "result.json"), result.to_bytes())
-        with contextlib.suppress(FileNotFoundError):
-            for name in ("error.json", "stopped.json"):
-                context.storage.delete(trial_key(context.trial_id, name))
+        for name in ("error.json", "stopped.json"):
+            context.storage.delete(trial_key(context.trial_id, name))
         self.checkpoints.finish()

@@ -1,5 +1,7 @@
 """Passes over the data without learning: test accuracy, and losses and gradient proxies."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,21 +20,29 @@ from workers.models import last_linear
 _BATCH = 512
 
 
+@contextmanager
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()
+
+
 @torch.no_grad()
 def evaluate(
     model: nn.Module, images: DeviceImages, labels: Int64, normalize: Normalizer, group: Group
 ) -> tuple[float, float]:
     """Accuracy (share of images, 0 to 1) and mean cross-entropy over a labelled set; every process does its part."""
-    model.eval()
     mine = np.arange(len(labels))[share(len(labels), group)]
     right, loss = 0, 0.0
-    for start in range(0, len(mine), _BATCH):
-        rows = mine[start : start + _BATCH]
-        target = torch.from_numpy(labels[rows]).to(images.device)
-        logits = model(normalize(images.take(rows)))
-        right += int((logits.argmax(dim=1) == target).sum())
-        loss += float(functional.cross_entropy(logits, target, reduction="sum"))
-    model.train()
+    with _evaluation_mode(model):
+        for start in range(0, len(mine), _BATCH):
+            rows = mine[start : start + _BATCH]
+            target = torch.from_numpy(labels[rows]).to(images.device)
+            logits = model(normalize(images.take(rows)))
+            right += int((logits.argmax(dim=1) == target).sum())
+            loss += float(functional.cross_entropy(logits, target, reduction="sum"))
     totals = group.gather((right, loss))
     return sum(total[0] for total in totals) / len(labels), sum(total[1] for total in totals) / len(labels)
 
@@ -60,25 +70,24 @@ def measure_candidates(
     Forward only, on images without augmentation, with the network in evaluation mode. Every process does its part,
     and everybody gets the whole.
     """
-    model.eval()
     mine = share(len(ids), group)
     inputs: list[torch.Tensor] = []
     hook = last_linear(model).register_forward_pre_hook(lambda _, args: inputs.append(args[0])) if embeddings else None
     losses, residuals = [], []
     try:
-        for start in range(mine.start, mine.stop, _BATCH):
-            rows = slice(start, min(start + _BATCH, mine.stop))
-            target = torch.from_numpy(labels[rows]).to(images.device)
-            logits = model(normalize(images.take(ids[rows]))).float()
-            losses.append(functional.cross_entropy(logits, target, reduction="none"))
-            residuals.append(functional.softmax(logits, dim=1))
-            residuals[-1][torch.arange(len(target)), target] -= 1.0
+        with _evaluation_mode(model):
+            for start in range(mine.start, mine.stop, _BATCH):
+                rows = slice(start, min(start + _BATCH, mine.stop))
+                target = torch.from_numpy(labels[rows]).to(images.device)
+                logits = model(normalize(images.take(ids[rows]))).float()
+                losses.append(functional.cross_entropy(logits, target, reduction="none"))
+                residuals.append(functional.softmax(logits, dim=1))
+                residuals[-1][torch.arange(len(target)), target] -= 1.0
     finally:
         if hook is not None:
             hook.remove()
-    model.train()
     part = _Part(_numpy(losses), _numpy(residuals), _numpy(inputs) if embeddings else None)
-    parts: list[_Part] = group.gather(part)
+    parts: list[_Part] = [part for part in group.gather(part) if len(part.losses)]  # more processes than examples
     return Candidates(
         ids=ids,
         labels=labels,

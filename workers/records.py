@@ -114,7 +114,7 @@ class TrialError(Record):
     trial_id: str
     error: str  # one line
     trace: str
-    epoch: int
+    epoch: int  # epochs done before it failed
 
 
 class StoppedTrial(Record):

@@ -21,10 +21,10 @@ from workers.views import Float, Views, loss_weights, make_views
 
 @dataclass(frozen=True)
 class Chosen:
-    """The current augmented set S: ids in pick order, and the weights s*gamma."""
+    """The current augmented set S: ids in pick order, and the weights s*gamma; None where S is not weighted."""
 
     ids: Int64
-    weights: Float
+    weights: Float | None
 
 
 class Chooser:
@@ -60,9 +60,9 @@ class Chooser:
         return STRATEGIES[strategy].select(candidates, request)
 
     def chosen(self, strategy: str, selection: Selection) -> Chosen:
-        """S with its loss weights: gamma counts for coresets, the other sets weigh one."""
+        """S with its loss weights: gamma counts for coresets; the other sets, warm-up's too, are not weighted."""
         if strategy != "coreset":
-            return Chosen(selection.ids, np.ones(len(selection.ids)))
+            return Chosen(selection.ids, None)
         weights = loss_weights(selection.weights, len(self.examples.ids), self.spec.selection.weights)
         return Chosen(selection.ids, weights)
 
@@ -77,8 +77,7 @@ class Chooser:
             main = random_ids(everything, self.size, self.spec.seed, drawn, purpose=1)
         if chosen is None:  # strategy none
             subset = main if regime == "subset" else np.zeros(0, np.int64)
-            return make_views(regime, everything, main, subset, np.ones(len(subset)), copies=0, in_place=False)
-        in_place = augmentation.placement == "in_place"
+            return make_views(regime, everything, main, subset, None, copies=0, in_place=False)
         return make_views(
             regime,
             everything,
@@ -86,7 +85,7 @@ class Chooser:
             chosen.ids,
             chosen.weights,
             copies=augmentation.copies,
-            in_place=in_place,
+            in_place=augmentation.placement == "in_place",
         )
 
     def record(self, strategy: str, selection: Selection, candidates: Candidates, epoch: int) -> SelectionRecord:
@@ -136,11 +135,14 @@ class Waiting:
 
 def chosen_state(chosen: Chosen | None) -> dict[str, Any] | None:
     """S as it goes into a checkpoint."""
-    return None if chosen is None else {"ids": chosen.ids.tolist(), "weights": chosen.weights.tolist()}
+    if chosen is None:
+        return None
+    return {"ids": chosen.ids.tolist(), "weights": None if chosen.weights is None else chosen.weights.tolist()}
 
 
 def chosen_from_state(state: dict[str, Any] | None) -> Chosen | None:
     """S as it comes out of a checkpoint."""
     if state is None:
         return None
-    return Chosen(np.array(state["ids"], np.int64), np.array(state["weights"], np.float64))
+    weights = state["weights"]
+    return Chosen(np.array(state["ids"], np.int64), None if weights is None else np.array(weights, np.float64))

@@ -34,7 +34,7 @@ def make_views(
     everything: Int64,
     main: Int64,
     selected: Int64,
-    weights: npt.NDArray[Any],
+    weights: Float | None,
     *,
     copies: int,
     in_place: bool,
@@ -43,30 +43,31 @@ def make_views(
 
     everything  (n,) ids of the whole training set
     main        (k,) ids of the random main set of `random+augmented`
-    selected    (k,) ids of S; weights (k,): s*gamma, ones where weights do not apply
+    selected    (k,) ids of S
+    weights     (k,) s*gamma, for S in the same order; None where S is not weighted
     copies      r; 0 where nothing is augmented
     in_place    whether copies replace their originals
 
     An original weighs 1, in `subset` s*gamma; a copy s*gamma/r where S is weighted, and 1 where it is not.
+    A weighted S whose s*gamma are all 1 is still a weighted one: its copies weigh 1/r.
     """
     originals = {"subset": selected, "full+augmented": everything, "random+augmented": main}[regime]
-    own = weights if regime == "subset" else np.ones(len(originals))
+    of_originals = weights if regime == "subset" and weights is not None else np.ones(len(originals))
+    of_copies = np.ones(len(selected)) if weights is None else weights / max(copies, 1)
     if in_place and copies:
         kept = ~np.isin(originals, selected)
-        originals, own = originals[kept], own[kept]
-    weighted = bool(np.any(weights != 1.0))
+        originals, of_originals = originals[kept], of_originals[kept]
     ids = np.concatenate([originals, np.tile(selected, copies)]).astype(np.int64)
     numbers = np.concatenate([np.zeros(len(originals)), np.repeat(np.arange(1, copies + 1), len(selected))])
-    shared = weights / copies if weighted and copies else weights
-    loads = np.concatenate([own, np.tile(shared, copies)]).astype(np.float32)
+    loads = np.concatenate([of_originals, np.tile(of_copies, copies)]).astype(np.float32)
     order = np.lexsort((numbers, ids))
     return Views(ids[order], numbers[order].astype(np.int64), loads[order])
 
 
-def loss_weights(counts: npt.NDArray[Any], n: int, weighting: Weighting) -> Float:
-    """s*gamma for the members of a coreset: s = k/n (mean 1), s = 1 (Eq. 10), or all ones."""
+def loss_weights(counts: npt.NDArray[Any], n: int, weighting: Weighting) -> Float | None:
+    """s*gamma for the members of a coreset: s = k/n (mean 1) or s = 1 (Eq. 10); None where weights are off."""
     if weighting == "off":
-        return np.ones(len(counts))
+        return None
     scale = len(counts) / n if weighting == "mean_one" else 1.0
     return np.asarray(counts, dtype=np.float64) * scale
 

@@ -1,10 +1,12 @@
 """SIGKILL at random moments: the sweep is completed, and the tables equal the undisturbed ones byte for byte."""
 
 import random
+import signal
 import time
 from pathlib import Path
 
 import pytest
+
 from integration.sweeps import Sweep
 
 TRIAL = r"^ray::(ResourceTrainable|TrialActor)"
@@ -44,6 +46,19 @@ def test_trial_selection_service_and_driver_are_killed(tmp_path: Path, undisturb
     sweep.wait_until_gone()
     sweep.run()
     assert sweep.tables() == undisturbed
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_leaves_a_sweep_to_go_on_with(tmp_path: Path, number: signal.Signals) -> None:
+    sweep = Sweep(tmp_path)
+    process = sweep.start("--set", "training.epochs=400")
+    sweep.wait_for("trials/*/checkpoints/*.ckpt")
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert "go on with: medoid run tiny.yaml --set training.epochs=400" in output
+    sweep.wait_until_gone()
 
 
 @pytest.mark.slow

@@ -1,0 +1,61 @@
+"""Gradient proxies made ready for measuring: brought to unit size, and laid out column by column.
+
+Scaling by powers of two is exact, so it leaves every comparison of distances as it was, and it keeps float32 from
+overflowing or underflowing whatever units the proxies come in.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from selection.proxies import Float32
+
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Points:
+    """The points g, or g ⊗ [h, 1] where there are embeddings, of one selection problem; distances times `scale`."""
+
+    first: Float32  # (C, n) columns of g, the largest number in [0.5, 1)
+    first_norms: Float64  # (n,) squared
+    second: Float32  # (D + 1, n) columns of [h, 1], likewise; (0, 0) where the proxies are g alone
+    second_norms: Float64
+    scale: float  # a power of two: a distance measured here, times this, is one in the caller's units
+    dimension: int  # of the proxies: C, or C * (D + 1)
+
+    @property
+    def farthest(self) -> float:
+        """c1 = 2 max ||proxy||, at least the diameter; not yet times `scale`."""
+        norms = self.first_norms * self.second_norms if self.second.size else self.first_norms
+        return 2.0 * math.sqrt(float(norms.max()))
+
+
+def measured_points(residuals: Float32, embeddings: Float32 | None) -> Points:
+    """Points of residuals (n, C), and embeddings (n, D) or None."""
+    first, exponent = _unit_columns(residuals)
+    second, second_exponent = np.empty((0, 0), np.float32), 0
+    if embeddings is not None:
+        bias = np.ones((len(embeddings), 1), np.float32)
+        second, second_exponent = _unit_columns(np.concatenate([embeddings, bias], axis=1))
+    return Points(
+        first=first,
+        first_norms=_squared_norms(first),
+        second=second,
+        second_norms=_squared_norms(second),
+        scale=math.ldexp(1.0, exponent + second_exponent),
+        dimension=len(first) * max(1, len(second)),
+    )
+
+
+def _unit_columns(rows: Float32) -> tuple[Float32, int]:
+    largest = float(np.abs(rows).max())
+    exponent = math.frexp(largest)[1]
+    columns = np.ldexp(rows.T.astype(np.float64), -exponent).astype(np.float32)
+    return np.ascontiguousarray(columns), exponent
+
+
+def _squared_norms(columns: Float32) -> Float64:
+    return np.asarray(np.square(columns, dtype=np.float64).sum(axis=0))

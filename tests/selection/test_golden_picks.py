@@ -1,0 +1,64 @@
+"""Picks on record: a faster solver must find the same.
+
+`python tests/selection/test_golden_picks.py` writes golden.json anew. Do so only where the definition changes.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from facility_location import OBJECTIVES, embeddings, residuals
+
+from selection import Proxies, select
+
+GOLDEN = Path(__file__).with_name("golden.json")
+N = 400
+OPTIONS: dict[str, dict[str, Any]] = {
+    "proportional": {"budget": 45},
+    "equal": {"budget": 45, "per_class": "equal"},
+    "together": {"budget": 45, "per_class": False},
+    "half": {"budget": 200, "per_class": False},
+    "tolerance": {"tolerance": 2.5},
+}
+# Thousandths, exactly what they are in float32 on every machine: no exp or log has a say in the last digit.
+GROUNDS: dict[str, Proxies] = {
+    name: Proxies(
+        np.arange(N) * 3 + 1,
+        np.round(residuals(N, classes, 2022) * 1000) / 1000,
+        (np.arange(N) % 7) // 2,
+        np.round(embeddings(N, width, 2022) * 1000) / 1000 if width else None,
+    )
+    for name, classes, width in (("narrow", 10, 0), ("wide", 100, 0), ("last_layer", 10, 48))
+}
+CASES = [f"{ground}/{objective}/{option}" for ground in GROUNDS for objective in OBJECTIVES for option in OPTIONS]
+
+
+def picks(case: str) -> dict[str, Any]:
+    ground, objective, option = case.split("/")
+    chosen = select(GROUNDS[ground], objective=objective, **OPTIONS[option])  # type: ignore[arg-type]
+    return {"ids": chosen.ids.tolist(), "weights": chosen.weights.astype(int).tolist(), "value": chosen.value}
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(GOLDEN.read_text())
+    return found
+
+
+def test_every_case_is_on_record(golden: dict[str, Any]) -> None:
+    assert sorted(golden) == sorted(CASES)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_picks_are_those_on_record(case: str, golden: dict[str, Any]) -> None:
+    found = picks(case)
+    assert found["ids"] == golden[case]["ids"]
+    assert found["weights"] == golden[case]["weights"]
+    assert found["value"] == pytest.approx(golden[case]["value"], rel=1e-9)
+
+
+if __name__ == "__main__":
+    lines = (f"{json.dumps(case)}: {json.dumps(picks(case))}" for case in CASES)
+    GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}\n")
