@@ -2,7 +2,6 @@
 
 from rich.console import Console
 
-from orchestrator.inline import run_inline
 from orchestrator.interrupts import sigterm_interrupts
 from orchestrator.preparation import Library, PlannedTrial, Prepared, prepare, sweep_storage, write_sweep
 from orchestrator.progress import show_progress
@@ -31,6 +30,8 @@ def run_here(sweep: SweepSpec, console: Console, *, inline: bool, address: str |
 
 
 def _inline(prepared: Prepared, console: Console) -> int:
+    from orchestrator.inline import run_inline  # imports torch, which a refusal should not wait for
+
     failures = _Failures()
     with show_progress(console, prepared.pending) as display:
         run_inline(prepared, Watchers(display, failures))
