@@ -2,19 +2,22 @@
 
 Both train on the same random 32x32 images with padded random crop and flip, SGD with momentum, batch 128, on all
 cores (or the GPU, where there is one). Plain PyTorch: contiguous tensors, torchvision's transforms image by image in a
-DataLoader, at the better of none and two loader processes. Ours: `workers.loop.train` as a trial runs it. They take
-turns, so that a noisy neighbour hurts both; the first epoch of each warms up and does not count.
+DataLoader, at the better of none and two loader processes. Ours: `workers.loop.train` as a trial runs it. Each has a
+process of its own; they take turns, epoch by epoch, so that a noisy neighbour hurts all. The first epoch of each warms
+up and does not count.
 
     python benchmarks/training_throughput.py [--images 2560] [--rounds 5]
 """
 
 import argparse
+import multiprocessing
 import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -88,29 +91,26 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     cuda = torch.cuda.is_available()
-    device = torch.device("cuda" if cuda else "cpu")
     spec = _spec(arguments.rounds + 1, cuda)
-    images = _images(arguments.images)
     rates: dict[str, list[float]] = {"ours": [], "plain, no loader process": [], "plain, 2 loader processes": []}
-    with tempfile.TemporaryDirectory(prefix="medoid-throughput-") as folder:
-        streams = {
-            "ours": ours(images, spec, device, folder),
-            "plain, no loader process": plain(images.train, spec, device, 0),
-            "plain, 2 loader processes": plain(images.train, spec, device, 2),
-        }
+    runners = {name: _Runner(name, arguments.images, spec) for name in rates}
+    try:
         for turn in range(arguments.rounds + 1):
-            for name, stream in streams.items():
-                rate = next(stream)
+            for name, runner in runners.items():
+                rate = runner.epoch()
                 if turn:
                     rates[name].append(rate)
                     print(f"{name}: {rate:.0f} images/s", flush=True)
+    finally:
+        for runner in runners.values():
+            runner.close()
     best = max((name for name in rates if name != "ours"), key=lambda name: statistics.mean(rates[name]))
     ratios = [a / b for a, b in zip(rates["ours"], rates[best], strict=True)]
     path = write_result(
         "training_throughput",
         {
             "model": "resnet20",
-            "device": str(device),
+            "device": "cuda" if cuda else "cpu",
             "batch": BATCH,
             "images": arguments.images,
             "rounds": arguments.rounds,
@@ -123,6 +123,37 @@ def main() -> int:
     )
     print(f"ours / {best}: {statistics.mean(ratios):.2f} ± {statistics.stdev(ratios):.2f} -> {path.relative_to(ROOT)}")
     return int(statistics.mean(ratios) < REACH)
+
+
+class _Runner:
+    """A process that trains an epoch when it is told to."""
+
+    def __init__(self, name: str, images: int, spec: TrialSpec):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, name, images, spec))
+        self.process.start()
+
+    def epoch(self) -> float:
+        """Images a second of the next epoch."""
+        self.pipe.send(True)
+        return float(self.pipe.recv())
+
+    def close(self) -> None:
+        self.pipe.send(False)
+        self.process.join()
+
+
+def _serve(pipe: Connection, name: str, count: int, spec: TrialSpec) -> None:
+    device = torch.device("cuda" if spec.resources.gpus else "cpu")
+    images = _images(count)
+    with tempfile.TemporaryDirectory(prefix="medoid-throughput-") as folder:
+        if name == "ours":
+            epochs = ours(images, spec, device, folder)
+        else:
+            epochs = plain(images.train, spec, device, 2 if "2 loader" in name else 0)
+        while pipe.recv():
+            pipe.send(next(epochs))
 
 
 def _spec(epochs: int, cuda: bool) -> TrialSpec:

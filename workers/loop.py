@@ -25,6 +25,7 @@ from workers.environment import describe
 from workers.group import Alone, Group, first, share
 from workers.images import DeviceImages, Normalizer
 from workers.measuring import evaluate, measure_candidates
+from workers.memory import reuse_freed_memory
 from workers.models import build_model
 from workers.records import (
     DataRecord,
@@ -90,6 +91,7 @@ def train(spec: TrialSpec, context: Context) -> Iterator[Epoch]:
 
 
 def _configure(spec: TrialSpec) -> None:
+    reuse_freed_memory()
     torch.set_num_threads(spec.resources.cpus)
     if spec.resources.gpus:
         torch.use_deterministic_algorithms(spec.resources.deterministic)
