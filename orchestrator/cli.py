@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -127,6 +128,8 @@ def ui(
 
 def main() -> None:
     """Entry point of the console script."""
+    # Specs use no pydantic plugins, and looking for some reads the metadata of every installed package
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         app()
     except Refused as refused:
