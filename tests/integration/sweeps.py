@@ -24,6 +24,11 @@ sweep: {grid: {selection.strategy: [none, random, max_loss, coreset]}}
 REPEATABLE = ("table.csv", "trials.csv", "curves.csv", "selections.csv")
 
 
+def heed_ctrl_c() -> None:
+    """Background jobs of a shell are started with SIGINT ignored, and hand that down; a terminal's are not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Sweep:
     """A sweep in a folder of its own. Its processes carry a tag in their environment, so that they can be found."""
 
@@ -38,7 +43,13 @@ class Sweep:
         command = [sys.executable, "-m", "orchestrator.cli", "run", "tiny.yaml", *options]
         environment = os.environ | {"MEDOID_TEST_TAG": self.tag, "PYTHONUNBUFFERED": "1", "COLUMNS": "150"}
         return subprocess.Popen(
-            command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            preexec_fn=heed_ctrl_c,
         )
 
     def run(self, *options: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from integration.sweeps import SPEC
+from integration.sweeps import SPEC, heed_ctrl_c
 
 
 def medoid(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -189,7 +189,9 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(folder: Path) -> None:
     import time
 
     command = [sys.executable, "-m", "orchestrator.cli", "run", "tiny.yaml", "--inline", "--set", "training.epochs=400"]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+    )
     deadline = time.monotonic() + 60
     while not list((folder / "runs").glob("tiny/trials/*/checkpoints/*.ckpt")):
         assert time.monotonic() < deadline
