@@ -83,7 +83,7 @@ class Sweep:
                 found.append(int(entry.name))
         return found
 
-    def kill(self, title: str, patience: float = 60.0) -> int:
+    def kill(self, title: str, patience: float = 120.0) -> int:
         """SIGKILL a process of this sweep as soon as there is one of this title."""
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
@@ -94,14 +94,14 @@ class Sweep:
             time.sleep(0.02)
         raise AssertionError(f"no process with title {title!r} within {patience} s")
 
-    def wait_until_gone(self, patience: float = 60.0) -> None:
+    def wait_until_gone(self, patience: float = 120.0) -> None:
         """Wait for all that computes or writes to end by itself (Ray's own agents may take a minute more)."""
         deadline = time.monotonic() + patience
         while found := self.processes(r"^ray::(ResourceTrainable|TrialActor|SelectionShard)|orchestrator\.cli|raylet "):
             assert time.monotonic() < deadline, f"still there: {found}"
             time.sleep(0.2)
 
-    def wait_for(self, pattern: str, patience: float = 120.0) -> None:
+    def wait_for(self, pattern: str, patience: float = 240.0) -> None:
         """Wait for a file in the sweep's folder."""
         deadline = time.monotonic() + patience
         while not any(self.folder.glob(f"runs/tiny/{pattern}")):

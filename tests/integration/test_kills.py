@@ -52,9 +52,12 @@ def test_trial_selection_service_and_driver_are_killed(tmp_path: Path, undisturb
 def test_stopping_leaves_a_sweep_to_go_on_with(tmp_path: Path, number: signal.Signals) -> None:
     sweep = Sweep(tmp_path)
     process = sweep.start("--set", "training.epochs=400")
-    sweep.wait_for("trials/*/checkpoints/*.ckpt")
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
+    try:
+        sweep.wait_for("trials/*/checkpoints/*.ckpt")
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 130, output
     assert "Traceback" not in output
     assert "go on with: medoid run tiny.yaml --set training.epochs=400" in output
