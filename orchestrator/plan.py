@@ -119,8 +119,7 @@ def _calibrate(
         return known[kind]
     torch.set_num_threads(spec.resources.cpus)
     device = device_of(spec)
-    shape = images.train.images.shape[1:]
-    model = build_model(spec.model, len(images.classes), (int(shape[0]), int(shape[1]), int(shape[2])), spec.seed)
+    model = build_model(spec.model, len(images.classes), images.image_shape, spec.seed)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     ids = examples.ids[: spec.training.batch_size]
     copies = np.ones(len(ids), np.int64)

@@ -30,8 +30,7 @@ def check_model(spec: TrialSpec, images: ImageData) -> None:
     from workers.augmentation import check_operations
     from workers.models import build_model, check_model, last_linear
 
-    height, width, channels = images.train.images.shape[1:]
-    shape = (int(height), int(width), int(channels))
+    shape = images.image_shape
     for name, operations in (("weak", spec.augmentation.weak), ("strong", spec.augmentation.strong)):
         try:
             check_operations(operations, shape)

@@ -113,9 +113,7 @@ class _Trial:
         self.chooser = Chooser(spec, self.examples)
         self.labels = np.full(len(images.train.labels), -1, np.int64)
         self.labels[self.examples.ids] = self.examples.labels
-        shape = images.train.images.shape
-        self.image_shape = (int(shape[1]), int(shape[2]), int(shape[3]))
-        self.module = build_model(spec.model, len(images.classes), self.image_shape, spec.seed)
+        self.module = build_model(spec.model, len(images.classes), images.image_shape, spec.seed)
         self.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         sgd = spec.training.optimizer
         self.optimizer = torch.optim.SGD(
@@ -310,7 +308,7 @@ class _Trial:
                 train=len(self.examples.ids),
                 test=len(images.test.labels),
                 classes=images.classes,
-                image_shape=self.image_shape,
+                image_shape=images.image_shape,
             ),
             test_accuracy=accuracy,
             epochs=tuple(self.records),
