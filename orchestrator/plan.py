@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from orchestrator.preparation import Library, PlannedTrial, Prepared
 from selection.budgets import divide
-from selection.greedy import Problem
-from selection.mapper import timed
+from selection.greedy import solve
+from selection.problem import Problem
 from specs import TrialSpec
 from workers.assignment import device_of
 from workers.augmentation import Augmenter
@@ -173,5 +173,5 @@ def _selection_seconds(spec: TrialSpec, images: ImageData, examples: TrainingSet
     if size is not None:
         budget = divide(size, {c: int(count) for c, count in enumerate(counts)}, spec.selection.per_class)[largest]
     problem = Problem(residuals, None, spec.selection.objective, budget, spec.selection.tolerance)
-    timed(problem)  # compiles
-    return timed(problem).seconds * float(np.square(counts.astype(float)).sum()) / float(counts[largest]) ** 2
+    solve(problem)  # compiles
+    return solve(problem).seconds * float(np.square(counts.astype(float)).sum()) / float(counts[largest]) ** 2

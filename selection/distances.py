@@ -5,7 +5,8 @@ overflowing or underflowing whatever units the proxies come in.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,27 @@ class Points:
     second_norms: Float64
     scale: float  # a power of two: a distance measured here, times this, is one in the caller's units
     dimension: int  # of the proxies: C, or C * (D + 1)
+
+    @property
+    def count(self) -> int:
+        """n."""
+        return self.first.shape[1]
+
+    @property
+    def arrays(self) -> tuple[Float32, Float64, Float32, Float64]:
+        """As the kernels take them."""
+        return self.first, self.first_norms, self.second, self.second_norms
+
+    def some(self, rows: npt.NDArray[Any]) -> "Points":
+        """The points of some rows."""
+        embedded = len(self.second) > 0
+        return replace(
+            self,
+            first=np.ascontiguousarray(self.first[:, rows]),
+            first_norms=self.first_norms[rows],
+            second=np.ascontiguousarray(self.second[:, rows]) if embedded else self.second,
+            second_norms=self.second_norms[rows] if embedded else self.second_norms,
+        )
 
     @property
     def farthest(self) -> float:
@@ -51,11 +73,18 @@ def measured_points(residuals: Float32, embeddings: Float32 | None) -> Points:
 
 
 def _unit_columns(rows: Float32) -> tuple[Float32, int]:
-    largest = float(np.abs(rows).max())
+    largest = max(float(rows.max()), -float(rows.min()))
     exponent = math.frexp(largest)[1]
-    columns = np.ldexp(rows.T.astype(np.float64), -exponent).astype(np.float32)
-    return np.ascontiguousarray(columns), exponent
+    columns = np.array(rows.T, order="C")
+    if -126 <= exponent <= 126:
+        columns *= np.float32(math.ldexp(1.0, -exponent))
+    else:  # beyond what one float32 factor reaches
+        columns = np.ldexp(columns.astype(np.float64), -exponent).astype(np.float32)
+    return columns, exponent
 
 
 def _squared_norms(columns: Float32) -> Float64:
-    return np.asarray(np.square(columns, dtype=np.float64).sum(axis=0))
+    norms = np.zeros(columns.shape[1] if columns.size else 0)
+    for column in columns:  # one at a time: no float64 copy of everything
+        norms += np.square(column, dtype=np.float64)
+    return norms

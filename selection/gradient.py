@@ -1,5 +1,6 @@
 """How well a weighted subset stands in for the full gradient: the left side of Eq. 8."""
 
+import os
 from typing import Any
 
 import numba
@@ -8,6 +9,7 @@ import numpy.typing as npt
 
 from selection.distances import Float64
 from selection.proxies import Proxies
+from selection.threads import Crew
 
 
 def gradient_error(proxies: Proxies, members: npt.NDArray[Any], weights: Float64) -> float:
@@ -24,17 +26,19 @@ def _gradient(proxies: Proxies, rows: Any, weights: Float64) -> Float64:
     if proxies.embeddings is None:
         return np.asarray(residuals.sum(axis=0))
     inputs = np.concatenate([proxies.embeddings[rows].astype(np.float64), np.ones((len(weights), 1))], axis=1)
-    return np.asarray(_outer_sum(np.ascontiguousarray(residuals.T), inputs))
-
-
-@numba.njit(parallel=True, cache=True)
-def _outer_sum(columns, inputs):  # type: ignore[no-untyped-def]
-    """sum_i g_i ⊗ h_i, as (C, D). Not BLAS, whose sums depend on the number of its threads."""
+    columns = np.ascontiguousarray(residuals.T)
     total = np.zeros((len(columns), inputs.shape[1]))
-    for c in numba.prange(len(columns)):
+    with Crew(os.cpu_count() or 1) as crew:
+        crew.share(len(columns), 1, lambda start, stop: _outer_sum(columns[start:stop], inputs, total[start:stop]))
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def _outer_sum(columns, inputs, total):  # type: ignore[no-untyped-def]
+    """total += sum_i g_i ⊗ h_i, (C, D). Not BLAS, whose sums depend on the number of its threads."""
+    for c in range(len(columns)):
         row = total[c]
         for i in range(len(inputs)):
             factor, values = columns[c, i], inputs[i]
             for d in range(len(row)):
                 row[d] += factor * values[d]
-    return total

@@ -1,197 +1,199 @@
-"""Exact greedy for facility location, by differences.
+"""Greedy facility location: exact, lazy or stochastic, with costs kept or computed again, and always the same picks.
 
-The gain of j is sum_i max(0, m_i - phi_ij). When a pick lowers m_i for some examples, only these examples' terms
-change, in every gain: the gains are corrected from the rows that changed. O(n^2) to start, O(n * changed) a step.
+The gain of j is sum_i w_i max(0, m_i - phi_ij). Lazy steps work from bounds. Exact ones do so until the candidates that
+are nearer to an example than its medoid are few enough to be listed, most often after the first pick; from then on the
+gains are kept by differences over these lists: a pick costs a row of distances and the entries of what it changes.
 """
 
 import math
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from time import perf_counter
 
-import numba
 import numpy as np
-import numpy.typing as npt
 
-from selection.objectives import Objective, cost_matrix
-from selection.proxies import Float32, Int64
+from selection import steps
+from selection.costs import Costs
+from selection.distances import Points, measured_points
+from selection.neighbours import BYTES, Neighbours, estimated_entries, find_neighbours
+from selection.objectives import Metric, cost_matrix, metric
+from selection.problem import Float64, Picks, Problem
+from selection.randomness import stream_word
+from selection.threads import Crew
+from selection.tiles import FROBENIUS
 
-Float64 = npt.NDArray[np.float64]
-_BLOCK = 1024  # gains corrected by one thread at a time
-_SERIAL = 4_000_000  # below this many corrections, waking the threads costs more than it saves
-_ROUNDING = 2.0**-53  # of one float64 operation, relative
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One facility-location problem: a class of examples, its rows in ascending order of id."""
-
-    residuals: Float32  # (n, C)
-    embeddings: Float32 | None  # (n, D)
-    objective: Objective
-    budget: int | None  # exactly this many, or
-    tolerance: float | None  # until ||G_S||_F is at most this
+_SINGLE = 32  # gains computed one by one before many are computed at once
+_BATCH = 64
+_DENSE_DIM = 24  # below this, computing a cost again is cheaper than keeping it
+_HALVED = 2  # of the coordinates' work, by symmetry
 
 
-@dataclass(frozen=True)
-class Picks:
-    """A solved problem."""
-
-    order: Int64  # rows, in the order they were picked
-    gains: Float64  # drop of the objective at each pick
-    counts: Int64  # gamma: how many examples have each pick as their nearest; sums to n
-    seconds: float = 0.0
-
-
-def solve(problem: Problem) -> Picks:
+def solve(problem: Problem, threads: int = 1) -> Picks:
     """Greedy picks: every step takes the largest marginal gain; ties go to the smaller row.
 
-    With a tolerance, stops as soon as ||G_S||_F <= tolerance, after one pick at least.
+    With a tolerance, stops as soon as the measure is at most that, after one pick at least.
     Where no further pick has a gain, the budget is filled with the smallest rows left.
-    Time O(n^2 C) + O(n) for each example whose nearest medoid changes; memory 4 n^2 bytes.
+    The answer depends on the problem alone: not on its memory mode or the threads.
+    Time O(n^2 (C + D)) for the first two picks, then O(n (C + D)) a pick and a gain computed afresh;
+    memory O(n (C + D)), 4 n^2 bytes where dense, and 8 bytes for each listed pair, within the problem's limit.
     """
+    start = perf_counter()
+    with Crew(threads) as crew:
+        picks = _solve(problem, crew)
+    return replace(picks, seconds=perf_counter() - start)
+
+
+def solve_all(problems: list[Problem], threads: int = 1) -> list[Picks]:
+    """Independent problems: side by side where there are several for the threads, the largest first."""
+    if threads == 1 or len(problems) < 2:
+        return [solve(problem, threads) for problem in problems]
+    threads = min(threads, len(problems))
+    order = sorted(range(len(problems)), key=lambda place: -len(problems[place].residuals))
+    shared = [replace(problems[place], limit=problems[place].limit // threads) for place in order]
+    with ThreadPoolExecutor(threads) as pool:
+        solved = dict(zip(order, pool.map(solve, shared), strict=True))
+    return [solved[place] for place in range(len(problems))]
+
+
+def is_dense(problem: Problem) -> bool:
+    """Whether all costs of a problem are computed once and kept."""
     n = len(problem.residuals)
-    limit = n if problem.budget is None else problem.budget
-    if not 1 <= limit <= n:
-        raise ValueError(f"budget = {limit}: should be at least 1 and at most n = {n}")
-    costs = cost_matrix(problem.residuals, problem.embeddings, problem.objective)
-    cover = Cover(costs.matrix, costs.empty)
-    order: list[int] = []
-    gains: list[float] = []
-    squares = np.full(n, math.inf)  # min_j d_ij^2, kept for the tolerance only
-    while len(order) < limit:
-        row, gain = cover.pick()
-        order.append(row)
-        gains.append(gain * costs.unit)
-        if problem.tolerance is not None:
-            np.minimum(squares, costs.squares_to(row), out=squares)
-            if math.sqrt(squares.sum()) <= problem.tolerance:
-                break
-    rows = np.array(order, np.int64)
-    return Picks(rows, np.array(gains), np.bincount(cover.nearest, minlength=n)[rows])
+    square = problem.candidates is None and (problem.weights is None or bool((problem.weights > 0).all()))
+    if problem.memory != "auto":
+        return problem.memory == "dense" and square
+    dim = problem.residuals.shape[1] + (0 if problem.embeddings is None else problem.embeddings.shape[1] + 1)
+    return square and dim >= _DENSE_DIM and 4 * n * n <= problem.limit // _HALVED
 
 
-class Cover:
-    """How well the medoids picked so far cover the examples, and what each further one would gain.
-
-    The running gains carry the rounding of their corrections, at most `slack`. All gains that might be the largest
-    are computed afresh before one is picked, so that the pick is the one that computing everything anew would give.
-    """
-
-    def __init__(self, costs: Float32, empty: float):
-        n = len(costs)
-        self.costs = costs
-        self.nearest_cost = np.full(n, empty, np.float32)  # m_i
-        self.nearest = np.full(n, n, np.int64)  # n: none yet
-        self.left = np.ones(n, np.bool_)
-        self.running = np.empty(n, np.float64)
-        self.most = max(16, n // 16)  # gains computed singly before computing all is cheaper
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Compute all gains from their definition."""
-        fresh_gains(self.costs, self.nearest_cost, self.left, self.running)
-        self.largest = float(self.running.max())
-        self.operations = 0
-
-    @property
-    def slack(self) -> float:
-        """The most that a running gain can be away from the same gain computed afresh."""
-        if self.operations == 0:
-            return 0.0
-        return _ROUNDING * self.largest * (2 * len(self.running) + 2 * self.operations)
-
-    def pick(self) -> tuple[int, float]:
-        """Make the example of the largest gain a medoid: its row (of equals, the smallest), and its gain."""
-        if self.operations:
-            row, gain = _largest(self.costs, self.nearest_cost, self.running, 2 * self.slack, self.most)
-            if row < 0:
-                self.refresh()
-        if not self.operations:
-            row = int(np.argmax(self.running))
-            gain = float(self.running[row])
-        self.left[row] = False
-        self.running[row] = -np.inf
-        changed, before = _assign(self.costs[row], row, self.nearest_cost, self.nearest)
-        if 2 * len(changed) > len(self.running):
-            self.refresh()
-        elif len(changed):
-            correct = _correct if len(changed) * len(self.running) > _SERIAL else _correct_serially
-            correct(self.costs, changed, before, self.nearest_cost, self.running)
-            self.operations += len(changed)
-        return row, gain
+def _solve(problem: Problem, crew: Crew) -> Picks:
+    n = len(problem.residuals)
+    points = measured_points(problem.residuals, problem.embeddings)
+    transform = metric(points, problem.objective)
+    weights = np.ones(n) if problem.weights is None else problem.weights
+    counted = np.flatnonzero(weights > 0)
+    ground = points if len(counted) == n else points.some(counted)
+    candidates = points if problem.candidates is None else points.some(problem.candidates)
+    matrix = cost_matrix(points, transform, crew) if is_dense(problem) else None
+    costs = Costs(ground, candidates, transform, matrix)
+    options = _options(problem, transform, candidates.count)
+    state = _start(costs, weights[counted], options)
+    _first_bounds(costs, state, crew)
+    limit = options.limit
+    _lazy_steps(costs, state, options._replace(limit=1), crew)
+    kept = 0 if matrix is None else matrix.nbytes
+    most = min(max(0, problem.limit - kept) // BYTES, ground.count * candidates.count)
+    while not _finished(state, options):
+        listed = _neighbours(costs, state, most, crew) if problem.solver != "lazy" else None
+        if listed is not None:
+            steps.by_differences(
+                state, options, ground.arrays, candidates.arrays, transform.arguments, costs.stored, listed.arrays
+            )
+            break
+        further = limit if problem.solver == "lazy" else int(state.numbers[steps.COUNT]) + 1
+        _lazy_steps(costs, state, options._replace(limit=further), crew)
+    return _answer(problem, costs, state)
 
 
-@numba.njit(parallel=True, cache=True)
-def fresh_gains(costs, nearest_cost, left, running):  # type: ignore[no-untyped-def]
-    """running[j] = sum_i max(0, m_i - phi_ij) for all j that are left, -inf for the others."""
-    for j in numba.prange(len(running)):
-        running[j] = exact_gain(costs[j], nearest_cost) if left[j] else -np.inf
+def _options(problem: Problem, transform: Metric, candidates: int) -> steps.Options:
+    tolerance, of_costs = -1.0, problem.measure == "objective" or problem.objective == "frobenius"
+    if problem.tolerance is not None:
+        tolerance = problem.tolerance / (transform.unit if of_costs else transform.scale)
+        if problem.objective == "frobenius":
+            tolerance = (problem.tolerance / transform.scale) ** 2
+    ratio = candidates * math.log(1 / problem.epsilon)
+    return steps.Options(
+        limit=candidates if problem.budget is None else problem.budget,
+        tolerance=tolerance,
+        of_costs=of_costs,
+        sampled=problem.solver == "stochastic",
+        ratio=ratio if problem.budget is None else ratio / problem.budget,
+        by_step=problem.budget is None,
+        word=stream_word(problem.seed, "selection"),
+    )
 
 
-@numba.njit(cache=True)
-def exact_gain(row, nearest_cost):  # type: ignore[no-untyped-def]
-    """sum_i max(0, m_i - phi_ij) in float64; costs are symmetric, so row j serves as column j."""
-    gain = 0.0
-    for i in range(len(row)):
-        gain += max(0.0, np.float64(nearest_cost[i]) - np.float64(row[i]))
-    return gain
+def _start(costs: Costs, weights: Float64, options: steps.Options) -> steps.State:
+    g, c = costs.ground.count, costs.candidates.count
+    squares = options.tolerance >= 0 and not options.of_costs
+    return steps.State(
+        order=np.empty(options.limit, np.int64),
+        gains=np.empty(options.limit),
+        numbers=np.zeros(4),
+        nearest_cost=np.full(g, costs.metric.empty, np.float32),
+        nearest=np.full(g, c, np.int64),
+        squares=np.full(g if squares else 0, math.inf),
+        weights=np.ascontiguousarray(weights, np.float64),
+        left=np.ones(c, np.bool_),
+        bounds=np.empty(c),
+        evaluated=np.full(c, -1, np.int64),
+    )
 
 
-@numba.njit(cache=True)
-def _largest(costs, nearest_cost, running, slack, most):  # type: ignore[no-untyped-def]
-    """The largest gain and its row, of those within `slack` of the largest running gain; -1 where these are many."""
-    floor = running.max() - slack
-    row, gain, seen = -1, -np.inf, 0
-    for j in range(len(running)):
-        if running[j] >= floor:
-            seen += 1
-            if seen > most:
-                return -1, gain
-            running[j] = exact_gain(costs[j], nearest_cost)
-            if running[j] > gain:
-                row, gain = j, running[j]
-    return row, gain
+def _first_bounds(costs: Costs, state: steps.State, crew: Crew) -> None:
+    """Bounds on the gains of the first pick: for squared distances from their sum in closed form, else the gains."""
+    if costs.metric.code != FROBENIUS:
+        state.bounds[:] = costs.gains(np.arange(len(state.left)), state.nearest_cost, state.weights, crew)
+        state.evaluated[:] = 0
+        return
+    least, error = _sums_of_squares(costs.ground, costs.candidates, state.weights)
+    state.bounds[:] = state.weights.sum() * float(costs.metric.empty) * (1 + 1e-6) - least + error
 
 
-@numba.njit(cache=True)
-def _assign(row, pick, nearest_cost, nearest):  # type: ignore[no-untyped-def]
-    """Update every example's nearest medoid, ties to the smaller row; whose cost changed, and from what."""
-    n = len(row)
-    changed = np.empty(n, np.int64)
-    before = np.empty(n, np.float32)
-    count = 0
-    for i in range(n):
-        if row[i] < nearest_cost[i]:
-            changed[count] = i
-            before[count] = nearest_cost[i]
-            count += 1
-            nearest_cost[i] = row[i]
-            nearest[i] = pick
-        elif row[i] == nearest_cost[i] and pick < nearest[i]:
-            nearest[i] = pick
-    return changed[:count], before[:count]
+def _sums_of_squares(ground: Points, candidates: Points, weights: Float64) -> tuple[Float64, Float64]:
+    """sum_i w_i d_ij^2 for every candidate, and how far the sums of its float32 costs may be from that; O(n C D)."""
+    total = weights.sum()
+    if ground.second.size:
+        norms = weights @ (ground.first_norms * ground.second_norms)
+        own = candidates.first_norms * candidates.second_norms
+        mean = (ground.first * weights) @ ground.second.T.astype(np.float64)
+        crossed = np.einsum("dj,dj->j", mean.T @ candidates.first, candidates.second)
+        terms, digits = norms + total * own, 50.0
+    else:
+        norms = weights @ ground.first_norms
+        own = candidates.first_norms
+        crossed = (ground.first @ weights) @ candidates.first
+        terms, digits = norms + total * own, 2.0
+    sums = norms + total * own - 2.0 * crossed
+    dim = len(ground.first) + len(ground.second)
+    return sums, 2.0**-24 * digits * (dim + 8) * np.maximum(sums, 0.0) + 1e-12 * terms
 
 
-@numba.njit(cache=True)
-def _correct_serially(costs, changed, before, nearest_cost, running):  # type: ignore[no-untyped-def]
-    """For every changed example: max(0, old - phi) - max(0, new - phi) comes off each gain."""
-    for place in range(len(changed)):
-        i = changed[place]
-        _correct_row(costs[i], before[place], nearest_cost[i], running)
+def _lazy_steps(costs: Costs, state: steps.State, options: steps.Options, crew: Crew) -> None:
+    """Steps by bounds; where one wants many gains, these are computed together."""
+    batch = _BATCH
+    rows, columns = costs.ground.arrays, costs.candidates.arrays
+    while steps.by_bounds(state, options, rows, columns, costs.metric.arguments, costs.stored, _SINGLE):
+        step = int(state.numbers[steps.COUNT])
+        stale = state.left & (state.evaluated != step)
+        if options.sampled:
+            drawn = np.zeros(len(stale), np.bool_)
+            drawn[steps.sample(state.left, step, options)] = True
+            stale &= drawn
+        places = np.flatnonzero(stale)
+        if len(places) > batch:
+            places = np.sort(places[np.argpartition(-state.bounds[places], batch - 1)[:batch]])
+        state.bounds[places] = costs.gains(places, state.nearest_cost, state.weights, crew)
+        state.evaluated[places] = step
+        batch *= 2
 
 
-@numba.njit(parallel=True, cache=True)
-def _correct(costs, changed, before, nearest_cost, running):  # type: ignore[no-untyped-def]
-    """The same on all threads; each gain sees the same operations in the same order."""
-    n = len(running)
-    for block in numba.prange((n + _BLOCK - 1) // _BLOCK):
-        start = block * _BLOCK
-        stop = min(start + _BLOCK, n)
-        _correct_serially(costs[:, start:stop], changed, before, nearest_cost, running[start:stop])
+def _neighbours(costs: Costs, state: steps.State, most: int, crew: Crew) -> Neighbours | None:
+    """The lists, where they fit."""
+    if most == 0:
+        return None
+    expected = estimated_entries(costs, state.nearest_cost)
+    room = min(most, 2 * expected + 64 * costs.candidates.count)  # memory that is not written to costs nothing
+    return find_neighbours(costs, state.nearest_cost, room, crew) if 1.1 * expected <= most else None
 
 
-@numba.njit(cache=True)
-def _correct_row(row, old, new, running):  # type: ignore[no-untyped-def]
-    # In float64, where these differences are exact; `float` of a float32 would stay a float32 here.
-    high = np.float64(old)
-    for j in range(len(running)):
-        running[j] -= high - np.float64(min(old, max(new, row[j])))
+def _finished(state: steps.State, options: steps.Options) -> bool:
+    count = int(state.numbers[steps.COUNT])
+    return count == options.limit or (count > 0 and bool(steps.is_covered(state, options)))
+
+
+def _answer(problem: Problem, costs: Costs, state: steps.State) -> Picks:
+    count = int(state.numbers[steps.COUNT])
+    order = state.order[:count].copy()
+    gamma = np.bincount(state.nearest, state.weights, costs.candidates.count)[order].astype(np.float64)
+    rows = order if problem.candidates is None else problem.candidates[order]
+    return Picks(rows, state.gains[:count] * costs.metric.unit, gamma)

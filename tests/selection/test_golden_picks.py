@@ -56,7 +56,7 @@ def test_picks_are_those_on_record(case: str, golden: dict[str, Any]) -> None:
     found = picks(case)
     assert found["ids"] == golden[case]["ids"]
     assert found["weights"] == golden[case]["weights"]
-    assert found["value"] == pytest.approx(golden[case]["value"], rel=1e-9)
+    assert found["value"] == pytest.approx(golden[case]["value"], rel=1e-6)  # costs are float32
 
 
 if __name__ == "__main__":

@@ -2,14 +2,25 @@
 
 import time
 
-import numba
 import numpy as np
 import pytest
 from facility_location import OBJECTIVES, PROXIES, definition, outer, proxies, residuals
 
 from selection import Proxies, select
+from selection.distances import measured_points
 from selection.mapper import SerialMapper
-from selection.objectives import cost_matrix
+from selection.objectives import cost_matrix, metric
+from selection.problem import Objective
+from selection.proxies import Float32
+from selection.threads import Crew
+
+
+def costs_of(residuals: Float32, embeddings: Float32 | None, objective: Objective) -> tuple[Float32, float]:
+    """phi(d_ij) as the dense mode keeps them, and their unit."""
+    points = measured_points(residuals, embeddings)
+    transform = metric(points, objective)
+    with Crew(1) as crew:
+        return cost_matrix(points, transform, crew), transform.unit
 
 
 @pytest.mark.parametrize("kind", PROXIES)
@@ -115,7 +126,7 @@ def test_units_do_not_matter(objective: str, kind: str, exponent: int) -> None:
 def test_rbf_knows_its_units(scale: float) -> None:
     ground = proxies("residual", 30, 6)
     scaled = Proxies(ground.ids, ground.residuals * np.float32(scale), ground.labels)
-    costs = cost_matrix(scaled.residuals, None, "rbf").matrix
+    costs, _ = costs_of(scaled.residuals, None, "rbf")
     np.testing.assert_allclose(costs, definition(scaled, "rbf").costs, rtol=1e-5)
     assert select(scaled, budget=5, objective="rbf").weights.sum() == 30
 
@@ -131,11 +142,11 @@ def test_one_dimension() -> None:
 @pytest.mark.parametrize("offset", [0.0, 1e3])
 def test_distances_of_close_points_far_from_the_origin(dim: int, offset: float) -> None:
     points = (offset + 1e-2 * np.sin(1.0 + np.arange(200 * dim).reshape(200, dim) ** 1.1)).astype(np.float32)
-    costs = cost_matrix(points, None, "distance")
+    costs, unit = costs_of(points, None, "distance")
     truth = np.sqrt(np.array([np.square(points.astype(float) - p.astype(float)).sum(axis=1) for p in points]))
-    np.testing.assert_allclose(costs.matrix * costs.unit, truth, rtol=1e-5)
-    assert (costs.matrix == costs.matrix.T).all()
-    assert (np.diag(costs.matrix) == 0).all()
+    np.testing.assert_allclose(costs * unit, truth, rtol=1e-5)
+    assert (costs == costs.T).all()
+    assert (np.diag(costs) == 0).all()
 
 
 @pytest.mark.parametrize("far", [0.0, 1e3])
@@ -152,33 +163,27 @@ def test_outer_products_are_measured_without_being_built(width: int, spread: flo
     g[17:25], h[17:25] = g[0], h[0]  # equal altogether
     g[25], h[25] = -g[26], h[26]  # opposite
     ground = Proxies(ground.ids, g, ground.labels, h)
-    costs = cost_matrix(ground.residuals, ground.embeddings, "distance")
+    costs, unit = costs_of(ground.residuals, ground.embeddings, "distance")
     truth = definition(ground, "distance").distances
-    np.testing.assert_allclose(costs.matrix * costs.unit, truth, rtol=1e-5, atol=1e-12)
-    assert (costs.matrix == costs.matrix.T).all()
-    assert (costs.matrix[17:25, 17:25] == 0).all()
+    np.testing.assert_allclose(costs * unit, truth, rtol=1e-5, atol=1e-12)
+    assert (costs == costs.T).all()
+    assert (costs[17:25, 17:25] == 0).all()
 
 
 def test_scaling_one_factor_by_what_the_other_loses_is_seen_as_no_change() -> None:
     # a -> ta, b -> b/t leaves a ⊗ b as it is, up to the bias: large terms that cancel to a small distance.
     a, b = np.array([0.6, -0.35, -0.25]), np.array([1.1e4, 2.3e4, 0.7e4, 1.9e4])
     ground = Proxies(np.arange(2), np.array([a, a / 1.7]), np.zeros(2, int), np.array([b, 1.7 * b]))
-    costs = cost_matrix(ground.residuals, ground.embeddings, "distance")
+    costs, unit = costs_of(ground.residuals, ground.embeddings, "distance")
     points = outer(ground)
-    assert costs.matrix[0, 1] * costs.unit == pytest.approx(np.linalg.norm(points[0] - points[1]), rel=1e-5)
-    squares = costs.squares_to(1)
-    assert squares.tolist() == pytest.approx([np.square(points[0] - points[1]).sum(), 0.0], rel=1e-5)
+    assert costs[0, 1] * unit == pytest.approx(np.linalg.norm(points[0] - points[1]), rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", PROXIES)
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_threads_do_not_matter(objective: str, kind: str) -> None:
     ground = proxies(kind, 2500, 7, classes=10, width=6)
-    before = numba.get_num_threads()
-    try:
-        one, two = (select(ground, budget=25, objective=objective, mapper=SerialMapper(threads)) for threads in (1, 2))
-    finally:
-        numba.set_num_threads(before)
+    one, two = (select(ground, budget=25, objective=objective, mapper=SerialMapper(threads)) for threads in (1, 2))
     assert one.ids.tolist() == two.ids.tolist()
     assert one.weights.tolist() == two.weights.tolist()
     assert one.gains.tolist() == two.gains.tolist()

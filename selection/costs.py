@@ -1,0 +1,148 @@
+"""phi(d_ij) between the examples to cover and the candidates: kept as a matrix, or computed again where needed."""
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+from selection.distances import Points
+from selection.objectives import Metric
+from selection.problem import Float64
+from selection.proxies import Float32, Int64
+from selection.threads import Crew
+from selection.tiles import tile_costs, tile_squares
+
+_TALL, _WIDE = 64, 256  # of a tile
+_AT_ONCE = 512  # candidates whose gains one thread computes
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The costs of one problem. A pair's cost has the same bits whether it is stored or computed."""
+
+    ground: Points  # the examples to cover
+    candidates: Points  # those that may be picked
+    metric: Metric
+    matrix: Float32 | None  # (ground, candidates), the same points; None: computed where needed
+
+    @property
+    def stored(self) -> Float32:
+        """As the kernels take it: empty where nothing is stored."""
+        return np.empty((0, 0), np.float32) if self.matrix is None else self.matrix
+
+    def block(self, top: int, bottom: int, buffer: Float32) -> Float32:
+        """Costs of some examples to all candidates, (bottom - top, candidates); in the buffer where not stored."""
+        if self.matrix is not None:
+            return self.matrix[top:bottom]
+        out = buffer[: bottom - top]
+        block_costs(self.ground.arrays, self.candidates.arrays, self.metric.arguments, top, bottom, out)
+        return out
+
+    def gains(self, chosen: Int64, nearest_cost: Float32, weights: Float64, crew: Crew) -> Float64:
+        """The marginal gains of some candidates: what `gain` says of each, faster. O(ground * dim) each."""
+        out = np.empty(len(chosen))
+
+        def work(start: int, stop: int) -> None:
+            if self.matrix is not None:
+                _stored_gains(self.matrix, chosen[start:stop], nearest_cost, weights, out[start:stop])
+            else:
+                some = self.candidates.some(chosen[start:stop])
+                _computed_gains(
+                    self.ground.arrays, some.arrays, self.metric.arguments, nearest_cost, weights, out[start:stop]
+                )
+
+        crew.share(len(chosen), min(_AT_ONCE, max(16, -(-len(chosen) // (2 * crew.threads)))), work)
+        return out
+
+
+@numba.njit(cache=True, nogil=True)
+def block_costs(rows, columns, metric, top, bottom, out):  # type: ignore[no-untyped-def]
+    """Costs of rows top..bottom to all columns."""
+    points, norms, others, other_norms = rows
+    to_points, to_norms, to_others, to_other_norms = columns
+    objective, rate, empty = metric
+    n = out.shape[1]
+    spare = np.empty((_TALL, _WIDE), np.float32)
+    for left in range(0, n, _WIDE):
+        right = min(left + _WIDE, n)
+        for upper in range(top, bottom, _TALL):
+            lower = min(upper + _TALL, bottom)
+            part = out[upper - top : lower - top]
+            tile_squares(
+                points, norms, others, other_norms, upper, lower,
+                to_points, to_norms, to_others, to_other_norms, left, right, part, spare, left,
+            )  # fmt: skip
+            tile_costs(part, lower - upper, left, right - left, objective, rate, empty)
+
+
+@numba.njit(cache=True, nogil=True)
+def cost_row(j, rows, columns, metric, stored, squared, row, squares, spare):  # type: ignore[no-untyped-def]
+    """row[0, i] = phi(d_ij) for candidate j; squares[i] = d_ij^2 where asked for. spare: (1, width)."""
+    points, norms, others, other_norms = rows
+    to_points, to_norms, to_others, to_other_norms = columns
+    objective, rate, empty = metric
+    n, width = row.shape[1], spare.shape[1]
+    if stored.size == 0 or squared:
+        for left in range(0, n, width):
+            right = min(left + width, n)
+            tile_squares(
+                to_points, to_norms, to_others, to_other_norms, j, j + 1,
+                points, norms, others, other_norms, left, right, row, spare, left,
+            )  # fmt: skip
+        if squared:
+            squares[:] = row[0]
+    if stored.size:
+        row[0] = stored[j]
+    else:
+        tile_costs(row, 1, 0, n, objective, rate, empty)
+
+
+@numba.njit(cache=True, nogil=True)
+def gain(row, nearest_cost, weights):  # type: ignore[no-untyped-def]
+    """sum_i w_i max(0, m_i - phi_ij), in float64, by i: the definition of a marginal gain to the last bit."""
+    total = 0.0
+    for i in range(len(row)):
+        total += weights[i] * max(0.0, np.float64(nearest_cost[i]) - np.float64(row[i]))
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def _add(tile, height, width, nearest_cost, weights, top, totals):  # type: ignore[no-untyped-def]
+    """The next `height` terms of each total."""
+    for i in range(height):
+        row, least, weight = tile[i], np.float64(nearest_cost[top + i]), weights[top + i]
+        for j in range(width):
+            totals[j] += weight * max(0.0, least - np.float64(row[j]))
+
+
+@numba.njit(cache=True, nogil=True)
+def _computed_gains(rows, columns, metric, nearest_cost, weights, totals):  # type: ignore[no-untyped-def]
+    points, norms, others, other_norms = rows
+    to_points, to_norms, to_others, to_other_norms = columns
+    objective, rate, empty = metric
+    tile, spare = np.empty((_TALL, _WIDE), np.float32), np.empty((_TALL, _WIDE), np.float32)
+    totals[:] = 0.0
+    for left in range(0, len(totals), _WIDE):
+        right = min(left + _WIDE, len(totals))
+        for top in range(0, len(nearest_cost), _TALL):
+            bottom = min(top + _TALL, len(nearest_cost))
+            tile_squares(
+                points, norms, others, other_norms, top, bottom,
+                to_points, to_norms, to_others, to_other_norms, left, right, tile, spare, 0,
+            )  # fmt: skip
+            tile_costs(tile, bottom - top, 0, right - left, objective, rate, empty)
+            _add(tile, bottom - top, right - left, nearest_cost, weights, top, totals[left:right])
+
+
+@numba.njit(cache=True, nogil=True)
+def _stored_gains(matrix, chosen, nearest_cost, weights, totals):  # type: ignore[no-untyped-def]
+    first, n = chosen[0], len(chosen)
+    if chosen[-1] - first + 1 == n:  # side by side, as when all are asked for: many sums at a time
+        totals[:] = 0.0
+        for i in range(len(matrix)):
+            row, least, weight = matrix[i], np.float64(nearest_cost[i]), weights[i]
+            for j in range(n):
+                totals[j] += weight * max(0.0, least - np.float64(row[first + j]))
+    else:  # the matrix is symmetric: candidate j's row is its column
+        for place in range(n):
+            totals[place] = gain(matrix[chosen[place]], nearest_cost, weights)
