@@ -37,7 +37,7 @@ class Points:
         """As the kernels take them."""
         return self.first, self.first_norms, self.second, self.second_norms
 
-    def some(self, rows: npt.NDArray[Any]) -> "Points":
+    def some(self, rows: npt.NDArray[Any] | slice) -> "Points":
         """The points of some rows."""
         embedded = len(self.second) > 0
         return replace(
@@ -53,6 +53,12 @@ class Points:
         """c1 = 2 max ||proxy||, at least the diameter; not yet times `scale`."""
         norms = self.first_norms * self.second_norms if self.second.size else self.first_norms
         return 2.0 * math.sqrt(float(norms.max()))
+
+
+def largest_norm(residuals: Float32, embeddings: Float32 | None) -> float:
+    """max ||proxy||, in the caller's units."""
+    points = measured_points(residuals, embeddings)
+    return 0.5 * points.farthest * points.scale
 
 
 def measured_points(residuals: Float32, embeddings: Float32 | None) -> Points:

@@ -14,7 +14,7 @@ from selection.threads import Crew
 
 def gradient_error(proxies: Proxies, members: npt.NDArray[Any], weights: Float64) -> float:
     """||sum_V g - sum_S w g|| / ||sum_V g|| for rows `members` with weights w; nan where sum_V g is zero."""
-    every = _gradient(proxies, slice(None), np.ones(len(proxies.ids)))
+    every = _gradient(proxies, slice(None), np.ones(len(proxies.ids)) if proxies.weights is None else proxies.weights)
     norm = float(np.linalg.norm(every))
     if norm == 0.0:
         return float("nan")

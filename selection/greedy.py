@@ -6,7 +6,6 @@ gains are kept by differences over these lists: a pick costs a row of distances 
 """
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from time import perf_counter
 
@@ -41,18 +40,6 @@ def solve(problem: Problem, threads: int = 1) -> Picks:
     with Crew(threads) as crew:
         picks = _solve(problem, crew)
     return replace(picks, seconds=perf_counter() - start)
-
-
-def solve_all(problems: list[Problem], threads: int = 1) -> list[Picks]:
-    """Independent problems: side by side where there are several for the threads, the largest first."""
-    if threads == 1 or len(problems) < 2:
-        return [solve(problem, threads) for problem in problems]
-    threads = min(threads, len(problems))
-    order = sorted(range(len(problems)), key=lambda place: -len(problems[place].residuals))
-    shared = [replace(problems[place], limit=problems[place].limit // threads) for place in order]
-    with ThreadPoolExecutor(threads) as pool:
-        solved = dict(zip(order, pool.map(solve, shared), strict=True))
-    return [solved[place] for place in range(len(problems))]
 
 
 def is_dense(problem: Problem) -> bool:

@@ -42,9 +42,10 @@ class Metric:
         return self.code, self.rate, self.empty
 
 
-def metric(points: Points, objective: Objective) -> Metric:
-    """The transform for some points."""
-    c1, scale = points.farthest, points.scale
+def metric(points: Points, objective: Objective, c1: float | None = None) -> Metric:
+    """The transform for some points; c1 in the caller's units where they are a part of a ground set."""
+    scale = points.scale
+    c1 = points.farthest if c1 is None else c1 / scale
     empty = {"frobenius": c1 * c1, "distance": c1, "rbf": 1.0}[objective]
     unit = {"frobenius": scale * scale, "distance": scale, "rbf": 1.0}[objective]
     with np.errstate(over="ignore"):

@@ -23,14 +23,17 @@ class Proxies:
     labels      (n,) integers from 0; needed for selection class by class
     embeddings  (n, D) the last layer's input h. With it the proxy is the gradient w.r.t. the last layer's
                 weights and bias, g ⊗ [h, 1] (kept factored, never C*D numbers an example); without it, g.
+    weights     (n,) how much each example counts as something to cover, at least 0; 1 each if left out
 
-    Raises ProxyError where lengths differ, ids repeat, or a value is not finite (naming the row).
+    float64 and bfloat16 become float32. Raises ProxyError where lengths differ, ids repeat, a value is not finite or a
+    weight is negative (naming the row).
     """
 
     ids: Int64
     residuals: Float32
     labels: Int64
     embeddings: Float32 | None = None
+    weights: npt.NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ids", as_integers(self.ids, "ids"))
@@ -38,10 +41,12 @@ class Proxies:
         object.__setattr__(self, "residuals", _matrix(self.residuals, "residuals"))
         if self.embeddings is not None:
             object.__setattr__(self, "embeddings", _matrix(self.embeddings, "embeddings"))
+        if self.weights is not None:
+            object.__setattr__(self, "weights", _weights(self.weights))
         n = len(self.ids)
         if n == 0:
             raise ProxyError("the ground set is empty: ids has no rows")
-        for name in ("residuals", "labels", "embeddings"):
+        for name in ("residuals", "labels", "embeddings", "weights"):
             rows = getattr(self, name)
             if rows is not None and len(rows) != n:
                 raise ProxyError(f"{name} has {len(rows)} rows, ids has {n}: one row an example is needed")
@@ -56,7 +61,8 @@ class Proxies:
     def rows(self, index: npt.NDArray[Any]) -> "Proxies":
         """The proxies of some rows."""
         embeddings = None if self.embeddings is None else self.embeddings[index]
-        return Proxies(self.ids[index], self.residuals[index], self.labels[index], embeddings)
+        weights = None if self.weights is None else self.weights[index]
+        return Proxies(self.ids[index], self.residuals[index], self.labels[index], embeddings, weights)
 
 
 def to_numpy(values: Any) -> npt.NDArray[Any]:
@@ -77,11 +83,23 @@ def as_integers(values: Any, name: str) -> Int64:
     return array.astype(np.int64, copy=False)
 
 
+def _weights(values: Any) -> npt.NDArray[np.float64]:
+    array = to_numpy(values)
+    if array.ndim != 1 or array.dtype.kind not in "iuf":
+        raise ProxyError(f"weights should be a vector of real numbers; got {array.dtype} of shape {array.shape}")
+    weights = array.astype(np.float64)
+    refused = ~(np.isfinite(weights) & (weights >= 0))
+    if refused.any():
+        row = int(np.argmax(refused))
+        raise ProxyError(f"weights must be finite and at least 0; row {row} has {array[row]}")
+    return weights
+
+
 def _matrix(values: Any, name: str) -> Float32:
     array = to_numpy(values)
     if array.ndim != 2 or array.shape[1] == 0:
         raise ProxyError(f"{name} should have shape (n, columns); got {array.shape}")
-    if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
+    if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":  # NumPy's own floats do not include it
         raise ProxyError(f"{name} should be real numbers; got {array.dtype}")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused next
         matrix = np.ascontiguousarray(array, dtype=np.float32)

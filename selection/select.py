@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +10,11 @@ import numpy.typing as npt
 from selection.budgets import BudgetError, Division, divide
 from selection.distances import Float64
 from selection.gradient import gradient_error
+from selection.greedi import Partition
 from selection.mapper import Mapper, SerialMapper
-from selection.problem import Objective, Problem
+from selection.problem import Measure, Memory, Objective, Problem, Solver
 from selection.proxies import Int64, Proxies
+from selection.randomness import stream_seed
 
 
 @dataclass(frozen=True)
@@ -42,36 +44,63 @@ def select(
     *,
     budget: int | None = None,
     tolerance: float | None = None,
+    measure: Measure = "frobenius",
     objective: Objective = "frobenius",
-    solver: Literal["exact"] = "exact",
+    solver: Solver = "exact",
+    epsilon: float = 0.01,
+    partitions: int = 1,
+    alpha: float = 4.0,
+    sample: int | None = None,
+    capacity: int = 1_000_000,
     per_class: bool | Division = True,
+    seed: int = 0,
+    memory: Memory = "auto",
+    memory_limit: int = 2 << 30,
     mapper: Mapper | None = None,
 ) -> Selection:
     """Select medoids of the gradient proxies by greedy facility location (Eq. 9, Algorithm 1).
 
-    budget     k medoids in all; or
-    tolerance  xi: in each class, medoids until ||G_S||_F <= xi, one at least.
-    objective  frobenius (sum of min d^2), distance (sum of min d) or rbf (sum of max exp(-d/dim)).
-    solver     exact: every pick has the largest marginal gain, ties by the smaller id; the drop from the empty set is
-               at least (1 - 1/e) of the best possible.
-    per_class  True or "proportional": class by class, the budget divided by class size; "equal": divided equally;
-               False: all examples in one problem.
-    mapper     where the classes are solved; in this process if left out.
+    budget        k medoids in all; or
+    tolerance     xi: in each class, medoids until what is left is at most this, one at least.
+    measure       what the tolerance bounds: frobenius: ||G_S||_F, the root of sum min d^2, whatever the objective;
+                  objective: the objective's own sum, sum min d or sum (1 - max exp(-d/dim)).
+    objective     frobenius (sum of min d^2), distance (sum of min d) or rbf (sum of max exp(-d/dim)).
+    solver        exact: every pick has the largest marginal gain, ties by the smaller id; the drop from the empty set
+                  is at least (1 - 1/e) of the best possible. lazy: the same picks by Minoux's bounds, in the least
+                  memory. stochastic: each pick is the best of (n/k) ln(1/epsilon) random candidates (Mirzasoleiman et
+                  al., 2015); at least 1 - 1/e - epsilon of the best in expectation.
+    partitions    above 1: GreeDi. The largest class is dealt out at random to this many parts, the others in
+                  proportion; each picks min(k, alpha k / parts), and greedy on their union picks k. See
+                  `selection.greedi` for sample, capacity and when its guarantee holds.
+    per_class     True or "proportional": class by class, the budget divided by class size; "equal": divided equally;
+                  False: all examples in one problem.
+    seed          of the partition, the sample and the stochastic solver; without effect on the others.
+    memory        dense: all distances of a class computed once and kept, 4 n_c^2 bytes; blockwise: computed where
+                  needed; auto: dense where that is faster and fits. The picks are the same.
+    memory_limit  bytes that the computation may take beyond its input, a process.
+    mapper        where the classes are solved; in this process, on all processors, if left out.
 
-    The answer depends on the proxies and options alone: not on the order of the rows, the threads or the mapper.
-    Costs O(n_c^2 (C + D)) time to start a class of n_c examples, and 4 n_c^2 bytes.
+    The answer depends on the proxies and options alone: not on the order of the rows, the threads, the memory or the
+    mapper. Weights sum to n, or to the sum of the proxies' own weights.
+    Costs O(n_c^2 (C + D)) time for a class of n_c examples, and O(n_c (C + D)) a pick; `selection.plan` says more.
     Raises BudgetError and ValueError with the value received and the values allowed.
     """
     if (budget is None) == (tolerance is None):
         raise ValueError(f"one of budget, tolerance is needed; got budget={budget}, tolerance={tolerance}")
     if tolerance is not None and not tolerance > 0:
         raise ValueError(f"tolerance = {tolerance}: should be above 0")
-    if objective not in ("frobenius", "distance", "rbf"):
-        raise ValueError(f"objective = {objective!r}: should be frobenius, distance or rbf")
-    if solver != "exact":
-        raise ValueError(f"solver = {solver!r}: should be exact")
-    if per_class not in (True, False, "proportional", "equal"):
-        raise ValueError(f"per_class = {per_class!r}: should be True, False, 'proportional' or 'equal'")
+    for name, value, allowed in (
+        ("objective", objective, get_args(Objective)),
+        ("solver", solver, get_args(Solver)),
+        ("measure", measure, get_args(Measure)),
+        ("memory", memory, get_args(Memory)),
+        ("per_class", per_class, (True, False, *get_args(Division))),
+    ):
+        if value not in allowed:
+            raise ValueError(f"{name} = {value!r}: should be {', '.join(map(repr, allowed[:-1]))} or {allowed[-1]!r}")
+    if not 0 < epsilon < 1:
+        raise ValueError(f"epsilon = {epsilon}: should be above 0 and below 1")
+    partition = Partition(partitions, alpha, sample, capacity)
     start = time.perf_counter()
     proxies = proxies.rows(np.argsort(proxies.ids))
     groups = _groups(proxies.labels, bool(per_class))
@@ -83,12 +112,19 @@ def select(
             objective,
             parts.get(group),
             tolerance,
+            measure=measure,
+            solver=solver,
+            epsilon=epsilon,
+            seed=stream_seed(seed, "selection", group),
+            weights=_weights(proxies, rows, group),
+            memory=memory,
+            limit=memory_limit,
         )
         for group, rows in groups.items()
     ]
-    solved, seconds = (mapper or SerialMapper()).map(problems)
+    solved, seconds = (mapper or SerialMapper()).map(problems, partition)
     members = np.concatenate([rows[picks.order] for rows, picks in zip(groups.values(), solved, strict=True)])
-    weights = np.concatenate([picks.counts for picks in solved]).astype(np.float64)
+    weights = np.concatenate([picks.counts for picks in solved])
     gains = np.concatenate([picks.gains for picks in solved])
     error = gradient_error(proxies, members, weights)
     return Selection(
@@ -100,6 +136,15 @@ def select(
         waited=max(0.0, time.perf_counter() - start - seconds),
         gradient_error=error,
     )
+
+
+def _weights(proxies: Proxies, rows: npt.NDArray[Any], group: int) -> Float64 | None:
+    if proxies.weights is None:
+        return None
+    weights = proxies.weights[rows]
+    if not weights.any():
+        raise ValueError(f"weights: those of class {group} are all 0; at least one should be above 0")
+    return weights
 
 
 def _groups(labels: Int64, per_class: bool) -> dict[int, npt.NDArray[Any]]:

@@ -22,9 +22,14 @@ def in_classes(kind: str) -> Proxies:
         ({"budget": 5, "tolerance": 0.5}, "one of budget, tolerance is needed; got budget=5, tolerance=0.5"),
         ({"tolerance": 0.0}, "tolerance = 0.0: should be above 0"),
         ({"tolerance": float("nan")}, "tolerance = nan: should be above 0"),
-        ({"budget": 5, "objective": "cosine"}, "objective = 'cosine': should be frobenius, distance or rbf"),
-        ({"budget": 5, "solver": "annealing"}, "solver = 'annealing': should be exact"),
+        ({"budget": 5, "objective": "cosine"}, "objective = 'cosine': should be 'frobenius', 'distance' or 'rbf'"),
+        ({"budget": 5, "solver": "annealing"}, "solver = 'annealing': should be 'exact', 'lazy' or 'stochastic'"),
         ({"budget": 5, "per_class": "fair"}, "per_class = 'fair': should be True, False, 'proportional' or 'equal'"),
+        ({"budget": 5, "memory": "disk"}, "memory = 'disk': should be 'auto', 'dense' or 'blockwise'"),
+        ({"budget": 5, "measure": "sum"}, "measure = 'sum': should be 'frobenius' or 'objective'"),
+        ({"budget": 5, "epsilon": 1.0}, "epsilon = 1.0: should be above 0 and below 1"),
+        ({"budget": 5, "partitions": 0}, "parts = 0: should be a whole number, at least 1"),
+        ({"budget": 5, "alpha": 0.5}, "alpha = 0.5: should be at least 1"),
     ],
 )
 def test_bad_options(options: dict[str, Any], message: str) -> None:
