@@ -95,8 +95,8 @@ class TrialSpec(Experiment):
         used = chosen.warmup_epochs + chosen.lag
         if self.overlapped() and 0 < chosen.warmup_epochs < epochs <= used:
             return [
-                f"selection.lag: the first selection, after {chosen.warmup_epochs} epochs of warm-up, would be used "
-                f"after {used} epochs; training has {epochs}"
+                f"selection.lag: the first selection, asked for after warmup_epochs = {chosen.warmup_epochs}, would be "
+                f"used after epoch {used}; training has {epochs}"
             ]
         return []
 
