@@ -84,7 +84,7 @@ def _cell(prepared: Prepared, trials: list[PlannedTrial], images: ImageData, kno
         costs = _calibrate(spec, images, examples, chooser.size, known)
         counted = len(examples.ids) if views is None else len(views)
         copies = counted if views is None else int((views.copies > 0).sum())
-        seconds = _reckon(spec, costs, counted, copies, len(examples.ids), len(images.test))
+        seconds = _reckon(chooser, costs, counted, copies, len(images.test))
     return Estimate(
         label=trials[0].label.rsplit(" seed", 1)[0],
         trials=len(trials),
@@ -97,14 +97,20 @@ def _cell(prepared: Prepared, trials: list[PlannedTrial], images: ImageData, kno
     )
 
 
-def _reckon(spec: TrialSpec, costs: _Costs, views: int, copies: int, train: int, test: int) -> float:
-    epochs, chosen = spec.training.epochs, spec.selection
+def _reckon(chooser: Chooser, costs: _Costs, views: int, copies: int, test: int) -> float:
+    spec = chooser.spec
+    epochs = spec.training.epochs
     each = views * (costs.weak + costs.step) + copies * costs.strong
     evaluations = -(-epochs // spec.evaluation.every)
     seconds = epochs * each + evaluations * test * costs.forward
-    if chosen.strategy in ("max_loss", "coreset"):
-        selections = -(-(epochs - chosen.warmup_epochs) // chosen.every)
-        seconds += selections * (train * costs.forward + (costs.selection if chosen.strategy == "coreset" else 0.0))
+    for epoch in range(epochs):
+        strategy = chooser.due(epoch)
+        if strategy is None or not chooser.needs_proxies(strategy):
+            continue
+        if epoch == 0 or not spec.harvests():
+            seconds += len(chooser.examples) * costs.forward
+        beside = each * (chooser.used_from(strategy, epoch) - epoch)  # what is trained while it is computed
+        seconds += max(0.0, costs.selection - beside)
     return seconds
 
 

@@ -14,7 +14,7 @@ WITNESS: dict[Series, str] = {"epoch": "train_loss", "selection": "selection/siz
 """A metric that every point of a series has: where it is in the store, the point is."""
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
-SECONDS = ("train", "augmentation", "proxies", "selection", "stall", "evaluation")
+SECONDS = ("train", "augmentation", "proxies", "selection", "stall", "evaluation", "background")
 
 
 class Point(Record):
@@ -120,8 +120,11 @@ def epoch_point(record: EpochRecord, times: EpochTimes) -> Point:
 
 
 def selection_point(record: SelectionRecord, times: EpochTimes) -> Point:
-    """A selection's metrics; its step counts the epochs done before it. `times` are of the epoch after it."""
-    values = record.model_dump(exclude={"epoch", "strategy"}, exclude_none=True)
+    """A selection's metrics; its step counts the epochs done when it was asked for.
+
+    `times` are of the first epoch that used it, which is when it is known.
+    """
+    values = record.model_dump(exclude={"epoch", "used_from", "strategy"}, exclude_none=True)
     values = {f"selection/{name}": value for name, value in values.items()}
     return Point(series="selection", step=record.epoch, at=milliseconds(times.finished_at), values=values)
 

@@ -104,7 +104,7 @@ class Tracker:
     def epoch(
         self, trial_id: str, record: EpochRecord, times: EpochTimes, selections: Sequence[SelectionRecord] = ()
     ) -> None:
-        """An epoch is done; `selections` are those made just before it."""
+        """An epoch is done; `selections` are those it was the first to use."""
         self._begin(trial_id, time.time())
         points = [epoch_point(record, times), *(selection_point(chosen, times) for chosen in selections)]
         self._tell(Points(trial=trial_id, points=tuple(points)))
@@ -122,7 +122,7 @@ class Tracker:
         first = by_epoch[result.epochs[0].epoch]
         self._begin(result.trial_id, first.finished_at - first.training_time)
         points = [epoch_point(record, by_epoch[record.epoch]) for record in result.epochs]
-        points += [selection_point(chosen, by_epoch[chosen.epoch + 1]) for chosen in result.selections]
+        points += [selection_point(chosen, by_epoch[chosen.used_from + 1]) for chosen in result.selections]
         self._end(
             End(
                 trial=result.trial_id,

@@ -76,13 +76,51 @@ class TrialSpec(Experiment):
             wrong.append(
                 f"checkpoints.keep: training ends after epoch {training.epochs}; {late} would never be reached"
             )
-        if chosen.strategy in ("max_loss", "coreset") and chosen.warmup_epochs >= training.epochs:
+        if self.by_proxies() and chosen.warmup_epochs >= training.epochs:
             wrong.append(f"selection.warmup_epochs: must be below training.epochs, {training.epochs}")
+        wrong += self._overlap() + self._harvest()
         if self.model.width is not None and self.model.name not in ("mlp", "small_cnn"):
             wrong.append(f"model.width: only mlp and small_cnn have a width; {self.model.name} has not")
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
+
+    def _overlap(self) -> list[str]:
+        chosen, epochs = self.selection, self.training.epochs
+        if chosen.lag > chosen.every:
+            return [
+                f"selection.lag: should be at most selection.every, {chosen.every}: "
+                "a selection is used before the next is asked for"
+            ]
+        used = chosen.warmup_epochs + chosen.lag
+        if self.overlapped() and 0 < chosen.warmup_epochs < epochs <= used:
+            return [
+                f"selection.lag: the first selection, asked for after warmup_epochs = {chosen.warmup_epochs}, would be "
+                f"used after epoch {used}; training has {epochs}"
+            ]
+        return []
+
+    def _harvest(self) -> list[str]:
+        if not self.harvests():
+            return []
+        remedy = "needs the original of every example in every epoch: regime full+augmented, placement append"
+        if self.training.regime != "full+augmented":
+            return [f"selection.proxy_source: harvest {remedy}; regime {self.training.regime} leaves some out"]
+        if self.augmentation.placement == "in_place":
+            return [f"selection.proxy_source: harvest {remedy}; placement in_place replaces those of S by copies"]
+        return []
+
+    def by_proxies(self) -> bool:
+        """Whether S is selected by losses or gradients."""
+        return self.selection.strategy in ("max_loss", "coreset")
+
+    def overlapped(self) -> bool:
+        """Whether selections are computed beside training."""
+        return self.by_proxies() and self.selection.mode == "overlapped"
+
+    def harvests(self) -> bool:
+        """Whether losses and proxies are taken from training itself."""
+        return self.by_proxies() and self.selection.proxy_source == "harvest"
 
     def needs_size(self) -> bool:
         """Whether k has an effect: on S, on the main set of `random+augmented`, or on the subset of `none`."""

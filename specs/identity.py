@@ -40,8 +40,13 @@ def _effective_selection(trial: TrialSpec) -> dict[str, Any]:
         for field in ("fraction", "budget", "tolerance", "every"):
             if getattr(chosen, field) is not None:
                 kept[field] = getattr(chosen, field)
-    if chosen.strategy in ("max_loss", "coreset"):
+    if trial.by_proxies():
         kept["warmup_epochs"] = chosen.warmup_epochs
+    # left out at their defaults: results from before these fields came are still the results of their specs
+    if trial.overlapped():
+        kept |= {"mode": chosen.mode, "lag": chosen.lag}
+    if trial.harvests():
+        kept["proxy_source"] = chosen.proxy_source
     if chosen.strategy == "coreset":
         for field in ("objective", "solver", "proxy", "weights"):
             kept[field] = getattr(chosen, field)

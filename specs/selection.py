@@ -11,6 +11,8 @@ Objective = Literal["frobenius", "distance", "rbf"]
 ProxyKind = Literal["residual", "last_layer"]
 Budgets = Literal["proportional", "equal"]
 Weighting = Literal["mean_one", "sum_n", "off"]
+Mode = Literal["blocking", "overlapped"]
+ProxySource = Literal["forward", "harvest"]
 
 
 class Selection(Section):
@@ -32,6 +34,18 @@ class Selection(Section):
         0,
         description="Epochs before the first selection by loss or gradient; until then S is a random k-subset.",
     )
+    mode: Mode = Field(
+        "blocking",
+        description="blocking: training waits for each selection by loss or gradient; overlapped: it goes on with the "
+        "last S while the next is computed, and swaps exactly `lag` epochs after asking. Without warm-up the first "
+        "selection has no S to go on with, and blocks; after a warm-up the random S goes on until the swap. A "
+        "selection that would come too late for the last epoch is not made.",
+    )
+    lag: Positive = Field(
+        1,
+        description="Epochs from asking for a selection to using it, at most `every` (overlapped only). If the answer "
+        "is late, training waits: the result does not depend on timing.",
+    )
     objective: Objective = Field(
         "frobenius",
         description="Facility location over the distance d in gradient space: frobenius: sum of min d^2; "
@@ -42,6 +56,14 @@ class Selection(Section):
         "residual",
         description="residual: softmax(logits) - onehot(label); "
         "last_layer: its outer product with the last layer's input.",
+    )
+    proxy_source: ProxySource = Field(
+        "forward",
+        description="Where losses and proxies come from. forward: a pass over all examples before the selection, in "
+        "evaluation mode, without augmentation; harvest: the logits of the epoch of training before it, at no pass of "
+        "their own: weakly augmented, in training mode (batch norm by the batch's statistics, dropout) and up to an "
+        "epoch old. harvest needs regime full+augmented with placement append, and selects by a forward pass where "
+        "nothing has been trained yet.",
     )
     per_class: Budgets = Field(
         "proportional",

@@ -15,14 +15,16 @@ from torch.nn import functional
 
 from selection.mapper import Mapper
 from selection.randomness import stream_seed
-from selection.strategies import Candidates
+from selection.select import Selection
 from specs import TrialSpec, cell_hash, spec_hash
 from workers.augmentation import Augmenter
+from workers.augmented_set import AugmentedSet
 from workers.checkpoints import Checkpoints
 from workers.clock import Clock
 from workers.data import ImageData, TrainingSet, corrupt
 from workers.environment import describe
 from workers.group import Alone, Group, first, share
+from workers.harvesting import Harvest, Measured
 from workers.images import DeviceImages, Normalizer
 from workers.measuring import evaluate, measure_candidates
 from workers.memory import reuse_freed_memory
@@ -38,7 +40,7 @@ from workers.records import (
     trial_key,
 )
 from workers.schedule import learning_rate
-from workers.selecting import Chooser, Chosen, Waiting, chosen_from_state, chosen_state, selection_bytes
+from workers.selecting import Chooser, selection_bytes
 from workers.storage import Storage
 from workers.views import Views, shuffle
 
@@ -124,7 +126,7 @@ class _Trial:
             weight_decay=sgd.weight_decay,
         )
         self.epoch = 0
-        self.chosen: Chosen | None = None
+        self.augmented = AugmentedSet(self.chooser, self._measure, self._store, context.mapper, context.group)
         self.records: list[EpochRecord] = []
         self.times: list[EpochTimes] = []
         self.selections: list[SelectionRecord] = []
@@ -135,14 +137,21 @@ class _Trial:
     def run_epoch(self) -> Epoch:
         spec, context = self.spec, self.context
         clock = Clock(context.device)
-        selected = self._select(clock)
+        selected = self.augmented.update(self.epoch, clock)
+        if selected is not None:
+            self.selections.append(selected)
         torch.set_num_threads(self.spec.resources.cpus)  # Numba's first kernel resets OpenMP's, and with it the sums
         rate = learning_rate(spec.training, self.epoch)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
         torch.manual_seed(stream_seed(spec.seed, "dropout", self.epoch, context.group.rank))
-        views = shuffle(self.chooser.views(self.chosen, self.epoch), spec.seed, self.epoch)
-        loss = self._pass(views, clock)
+        views = shuffle(self.chooser.views(self.augmented.chosen, self.epoch), spec.seed, self.epoch)
+        harvest = self.augmented.harvest(self.epoch, self.module)
+        loss = self._pass(views, clock, harvest)
+        if harvest is not None:
+            with clock.span("proxies"):
+                steps = -(-len(views) // spec.training.batch_size)
+                self.augmented.keep(harvest.finish(steps, self.examples.ids, self.examples.labels, context.group))
         self.epoch += 1
         accuracy = test_loss = None
         if self.epoch % spec.evaluation.every == 0 or self.epoch == spec.training.epochs:
@@ -164,7 +173,7 @@ class _Trial:
             test_accuracy=accuracy,
             test_loss=test_loss,
         )
-        names = ("train", "augmentation", "proxies", "selection", "stall", "evaluation")
+        names = ("train", "augmentation", "proxies", "selection", "stall", "evaluation", "background")
         seconds = {name: clock.seconds[name] for name in names}
         times = EpochTimes(epoch=self.epoch, finished_at=time.time(), **seconds)
         self.records.append(record)
@@ -172,45 +181,29 @@ class _Trial:
         self._save()
         return Epoch(record, times, selected)
 
-    def _select(self, clock: Clock) -> SelectionRecord | None:
-        """Select S anew where that is due. Rank 0 selects; everybody gets its answer."""
-        strategy = self.chooser.due(self.epoch)
-        if strategy is None:
-            return None
-        context, examples = self.context, self.examples
-        candidates = Candidates(examples.ids, examples.labels)
-        if self.chooser.needs_proxies(strategy):
-            with clock.span("proxies"):
-                context.group.align(self.module)
-                candidates = measure_candidates(
-                    self.module,
-                    self.train_images,
-                    examples.ids,
-                    examples.labels,
-                    self.normalize,
-                    context.group,
-                    embeddings=self.spec.selection.proxy == "last_layer" and strategy == "coreset",
-                )
-            if candidates.losses is not None and not np.isfinite(candidates.losses).all():
-                bad = int(candidates.ids[np.argmin(np.isfinite(candidates.losses))])
-                raise DivergedError(f"the loss of training example {bad} is not finite after epoch {self.epoch}")
-        waiting = Waiting()
-        selection = None
-        if context.group.rank == 0:
-            selection = self.chooser.select(strategy, candidates, self.epoch, context.mapper)
-        selection = first(context.group.gather(selection))
-        clock.seconds["selection"], clock.seconds["stall"] = waiting.split(selection)
-        self.chosen = self.chooser.chosen(strategy, selection)
-        if strategy == "full":
-            return None
-        record = self.chooser.record(strategy, selection, candidates, self.epoch)
-        self.selections.append(record)
-        if context.group.rank == 0:
-            context.storage.write(selection_key(context.trial_id, self.epoch), selection_bytes(selection))
-        return record
+    def _measure(self, strategy: str) -> Measured:
+        """The candidates by a forward pass: everybody's part, for everybody."""
+        examples = self.examples
+        self.context.group.align(self.module)
+        candidates = measure_candidates(
+            self.module,
+            self.train_images,
+            examples.ids,
+            examples.labels,
+            self.normalize,
+            self.context.group,
+            embeddings=self.chooser.needs_embeddings(strategy),
+        )
+        if candidates.losses is not None and not np.isfinite(candidates.losses).all():
+            bad = int(candidates.ids[np.argmin(np.isfinite(candidates.losses))])
+            raise DivergedError(f"the loss of training example {bad} is not finite after epoch {self.epoch}")
+        return Measured(candidates)
 
-    def _pass(self, views: Views, clock: Clock) -> float:
-        """One pass of SGD over the views; returns sum of w*l over the number of views."""
+    def _store(self, epoch: int, selection: Selection) -> None:
+        self.context.storage.write(selection_key(self.context.trial_id, epoch), selection_bytes(selection))
+
+    def _pass(self, views: Views, clock: Clock, harvest: Harvest | None) -> float:
+        """One pass of SGD over the views, filling the harvest; returns sum of w*l over the number of views."""
         spec, device, group = self.spec, self.context.device, self.context.group
         self.model.train()
         size = spec.training.batch_size
@@ -226,7 +219,10 @@ class _Trial:
                 target = torch.from_numpy(self.labels[views.ids[rows]]).to(device)
                 weights = torch.from_numpy(views.weights[rows] * (0.0 if idle else 1.0)).float().to(device)
             with clock.lap("train"):
-                loss = (functional.cross_entropy(self.model(inputs), target, reduction="none") * weights).sum()
+                logits = self.model(inputs)
+                if harvest is not None and not idle:
+                    harvest.add(len(losses), views.ids[rows], views.copies[rows], logits)
+                loss = (functional.cross_entropy(logits, target, reduction="none") * weights).sum()
                 self.optimizer.zero_grad(set_to_none=True)
                 (loss * (group.size / count)).backward()  # DDP averages over the group
                 self.optimizer.step()
@@ -268,7 +264,7 @@ class _Trial:
             "epoch": self.epoch,
             "model": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "chosen": chosen_state(self.chosen),
+            **self.augmented.state(),
             "history": json.dumps(history),
         }
         self.checkpoints.save(self.epoch, state)
@@ -284,7 +280,7 @@ class _Trial:
         self.module.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch = state["epoch"]
-        self.chosen = chosen_from_state(state["chosen"])
+        self.augmented.resume(state)
         history = json.loads(state["history"])
         self.records = [EpochRecord(**record) for record in history["records"]]
         self.times = [EpochTimes(**times) for times in history["times"]]

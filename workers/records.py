@@ -15,7 +15,7 @@ A sweep's folder is `<storage.path>/<sweep name>/`:
 
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from specs import TrialSpec
 from workers.storage import Storage
@@ -44,7 +44,12 @@ class EpochRecord(Record):
 
 
 class SelectionRecord(Record):
-    """One selection. `epoch` counts the epochs done before it: 0 is before the first."""
+    """One selection.
+
+    `epoch` counts the epochs done when it was asked for, and is the network's that it was made by: 0 is before the
+    first. `used_from` counts those done when training began to use it: as many, or `lag` more where the selection
+    overlapped with training.
+    """
 
     epoch: int
     strategy: str  # "random" during warm-up, whatever the trial's strategy
@@ -53,6 +58,8 @@ class SelectionRecord(Record):
     gradient_error: float | None = None  # Eq. 8: |sum_V g - sum_S w g| / |sum_V g|, weights scaled to sum to n
     overlap_max_loss: float | None = None  # share of S that is among the |S| largest losses
     mislabelled: float | None = None  # share of S whose label was corrupted; None: no label noise
+    used_from: int = Field(default_factory=lambda data: data["epoch"])  # older records have none: they were blocking
+    staleness: float | None = None  # mean optimizer steps since an example's logits were computed; None: not harvested
 
 
 class DataRecord(Record):
@@ -79,20 +86,29 @@ class TrialResult(Record):
 
 
 class EpochTimes(Record):
-    """Seconds of one epoch, by what they were spent on. Each epoch counts once, however often it was redone."""
+    """Seconds of one epoch, by what they were spent on. Each epoch counts once, however often it was redone.
+
+    All but `background` are stretches of the training process's own time, one after the other, and add up to the epoch.
+    """
 
     epoch: int
-    train: float  # forward, backward, step
+    train: float  # forward, backward, step; on the CPU, slowed by what is computed beside it
     augmentation: float  # weak and strong, and bringing the images to the device
-    proxies: float  # forward pass for residuals and losses
-    selection: float  # computing the selection, as the one who computed it measured
-    stall: float  # training stood still for a selection: its way there and back, and the wait, beyond `selection`
+    proxies: float  # losses and residuals for a selection: a forward pass before it, or what the epoch harvested for it
+    selection: float  # training stood still while a selection was computed, as the one who computed it measured
+    stall: float  # training stood still for a selection beyond `selection`: its way there and back, and, for one that
+    # overlaps with training, all of the wait for the answer, however long it was computed
     evaluation: float
+    background: float = 0.0  # computing the selection that this epoch is the first to use, beside training, as the one
+    # who computed it measured; no part of the epoch's wall-clock
     finished_at: float  # seconds since 1970
 
     @property
     def training_time(self) -> float:
-        """What training took, evaluation aside: augmentation, steps, proxies, selection and the wait for it."""
+        """What training took, evaluation aside: augmentation, steps, proxies, selection and the wait for it.
+
+        Wall-clock: what was computed beside training is not in it.
+        """
         return self.train + self.augmentation + self.proxies + self.selection + self.stall
 
 
@@ -163,7 +179,7 @@ def trial_key(trial_id: str, name: str) -> str:
 
 
 def selection_key(trial_id: str, epoch: int) -> str:
-    """The key of a selection made after this many epochs."""
+    """The key of a selection asked for after this many epochs."""
     return trial_key(trial_id, f"selections/{epoch:05d}.npz")
 
 

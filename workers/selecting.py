@@ -47,12 +47,33 @@ class Chooser:
         warmup = 0 if chosen.strategy == "random" else chosen.warmup_epochs
         if epoch < warmup:
             return "random" if epoch % chosen.every == 0 else None
-        return chosen.strategy if (epoch - warmup) % chosen.every == 0 else None
+        if (epoch - warmup) % chosen.every or self.used_from(chosen.strategy, epoch) >= self.spec.training.epochs:
+            return None
+        return chosen.strategy
+
+    def used_from(self, strategy: str, epoch: int) -> int:
+        """The epoch from which on a selection due before `epoch` is used: `lag` later where it overlaps with training.
+
+        Before the first epoch there is no S to go on with, so the selection made there blocks.
+        """
+        waits = epoch == 0 or not self.needs_proxies(strategy) or self.spec.selection.mode == "blocking"
+        return epoch if waits else epoch + self.spec.selection.lag
+
+    def harvests(self, epoch: int) -> bool:
+        """Whether epoch `epoch` is to keep its logits, for a selection due right after it."""
+        if not self.spec.harvests():
+            return False
+        following = self.due(epoch + 1)
+        return following is not None and self.needs_proxies(following)
 
     @staticmethod
     def needs_proxies(strategy: str) -> bool:
         """Whether a strategy selects by losses or gradients."""
         return STRATEGIES[strategy].needs_proxies
+
+    def needs_embeddings(self, strategy: str) -> bool:
+        """Whether a strategy's proxies have the last layer's input in them."""
+        return strategy == "coreset" and self.spec.selection.proxy == "last_layer"
 
     def select(self, strategy: str, candidates: Candidates, epoch: int, mapper: Mapper) -> Selection:
         """Select S anew."""
@@ -88,8 +109,15 @@ class Chooser:
             in_place=augmentation.placement == "in_place",
         )
 
-    def record(self, strategy: str, selection: Selection, candidates: Candidates, epoch: int) -> SelectionRecord:
-        """What is kept of a selection beside its ids and weights."""
+    def record(
+        self,
+        strategy: str,
+        selection: Selection,
+        candidates: Candidates,
+        epoch: int,
+        staleness: float | None = None,
+    ) -> SelectionRecord:
+        """What is kept of a selection asked for before `epoch`, beside its ids and weights."""
         ids = selection.ids
         overlap = mislabelled = None
         if candidates.losses is not None:
@@ -106,6 +134,8 @@ class Chooser:
             gradient_error=_finite(selection.gradient_error),
             overlap_max_loss=overlap,
             mislabelled=mislabelled,
+            used_from=self.used_from(strategy, epoch),
+            staleness=staleness,
         )
 
 
@@ -126,9 +156,13 @@ class Waiting:
     def __init__(self) -> None:
         self.start = time.perf_counter()
 
+    def elapsed(self) -> float:
+        """Seconds since it began."""
+        return time.perf_counter() - self.start
+
     def split(self, selection: Selection) -> tuple[float, float]:
         """(seconds of computing, seconds of waiting beyond that)."""
-        elapsed = time.perf_counter() - self.start
+        elapsed = self.elapsed()
         computing = min(selection.seconds, elapsed)
         return computing, elapsed - computing
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from orchestrator.report.comparisons import Cell, Comparison
 from orchestrator.report.drawing import INK, LOOKS, TIME_COLOURS, Figure, canvas, legend_below, render
+from orchestrator.report.results import Outcome
 from orchestrator.report.statistics import summarise
 from workers.records import EpochTimes
 
@@ -18,6 +19,11 @@ def _timed(comparison: Comparison) -> Iterator[Cell]:
 def _unit(seconds: float) -> tuple[float, str]:
     """The unit in which so many seconds read well: (its seconds, its name)."""
     return (3600.0, "h") if seconds >= 7200 else (60.0, "min") if seconds >= 180 else (1.0, "s")
+
+
+def _duration(seconds: float) -> str:
+    scale, unit = _unit(seconds)
+    return f"{seconds / scale:.3g} {unit}"
 
 
 def _training_seconds(cell: Cell) -> list[float]:
@@ -126,9 +132,40 @@ def time_split(comparison: Comparison, prefix: str) -> Figure | None:
     return Figure(
         "Where the time goes",
         "Mean time of a trial by what it was spent on. Stall: training stood still for a selection beyond computing it."
+        + _background_note(cells)
+        + _harvest_note(cells)
         + _time_notes(comparison),
         (render(figure, f"{prefix}time-split", f"Mean time a trial: {described}."),),
     )
+
+
+def _background_note(cells: Sequence[Cell]) -> str:
+    """What was computed beside training, which no bar holds."""
+    found = [(cell, _mean_seconds(cell, "background")) for cell in cells]
+    said = ", ".join(f"{_name(cell)} {_duration(seconds)}" for cell, seconds in found if seconds)
+    return f" Not in the bars: selections computed beside training, per trial {said}." if said else ""
+
+
+def _harvest_note(cells: Sequence[Cell]) -> str:
+    """What harvesting spared, by the trials' own first selections, which went by a forward pass."""
+    found = [(cell, [_spared(outcome) for outcome in cell.outcomes]) for cell in cells]
+    known = [(cell, [seconds for seconds in each if seconds is not None]) for cell, each in found]
+    said = ", ".join(f"{_name(cell)} {_duration(float(np.mean(each)))}" for cell, each in known if each)
+    if not said:
+        return ""
+    return f" Proxies harvested from training spared forward passes, by the first selection's about {said} a trial."
+
+
+def _spared(outcome: Outcome) -> float | None:
+    """Seconds; None where nothing was harvested, or there was no forward pass to go by (after a warm-up)."""
+    result, times = outcome.result, outcome.times
+    if result is None or times is None:
+        return None
+    harvested = sum(one.staleness is not None for one in result.selections)
+    if not harvested or result.selections[0].overlap_max_loss is None:
+        return None
+    forward, *rest = (epoch.proxies for epoch in times.epochs)
+    return harvested * forward - sum(rest)
 
 
 def _mean_seconds(cell: Cell, part: str) -> float:

@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import distributed, nn
 
 import workers.loop
+from selection.greedy import Picks, Problem
 from selection.mapper import SerialMapper
 from specs import TrialSpec, trial_id
 from specs.dataset import Dataset
@@ -20,6 +22,7 @@ from workers.data import load_images
 from workers.group import Ddp, Group
 from workers.loop import Context, DivergedError, train
 from workers.models import build_model
+from workers.overlapping import OverlappedSelectionError
 from workers.records import TrialResult, checkpoint_key, trial_key
 from workers.storage import LocalStorage
 
@@ -48,9 +51,17 @@ EQUAL = {
     "40 views by 1 [1]": trial(training={"batch_size": 1, "epochs": 1}, checkpoints={"keep": [1]}),
     "max_loss": trial(selection={"strategy": "max_loss"}),
     "last_layer": trial(selection={"proxy": "last_layer", "every": 2}),
+    "overlapped": trial(
+        selection={"mode": "overlapped", "every": 2}, training={"epochs": 4}, checkpoints={"keep": [4]}
+    ),
+    "harvested, 220 views by 73 [1]": trial(
+        selection={"proxy_source": "harvest", "proxy": "last_layer"},
+        training={"regime": "full+augmented", "batch_size": 73},
+    ),
 }
 CONTINUED = trial(model={"name": "small_cnn", "width": 4}, training={"batch_size": 16}, checkpoints={"every": 1})
 MEASURED = {"value", "gradient_error", "overlap_max_loss"}  # in float32 by whoever measured; None: not by this strategy
+FAILING = trial(selection={"mode": "overlapped"})
 DIVERGING = trial(training={"optimizer": {"learning_rate": 1e12}})
 
 
@@ -66,13 +77,26 @@ class Doubled(nn.Module):
         return logits
 
 
+class FailingLater(SerialMapper):
+    """Fails the second time it is asked."""
+
+    asked = 0
+
+    def map(self, problems: Sequence[Problem]) -> tuple[list[Picks], float]:
+        self.asked += 1
+        if self.asked == 2:
+            raise ArithmeticError("the shard is gone")
+        return super().map(problems)
+
+
 def doubled(*arguments: Any) -> nn.Module:
     return Doubled(build_model(*arguments))
 
 
 def context(spec: TrialSpec, folder: Path, **options: Any) -> Context:
     images = load_images(spec.dataset)
-    return Context(trial_id(spec, images.fingerprint), LocalStorage(folder), images, SerialMapper(1), **options)
+    options = {"mapper": SerialMapper(1), **options}
+    return Context(trial_id(spec, images.fingerprint), LocalStorage(folder), images, **options)
 
 
 def train_equal(folder: Path, **options: Any) -> None:
@@ -101,7 +125,12 @@ def one_of_two(rank: int, folder: Path) -> None:
         said = ""
     except DivergedError as error:
         said = str(error)
-    report = {"again": [epoch.record.epoch for epoch in again], "diverged": said}
+    try:
+        list(train(FAILING, context(FAILING, folder / "failing", group=group, mapper=FailingLater(1))))
+        failed = ""
+    except OverlappedSelectionError as error:
+        failed = str(error)
+    report = {"again": [epoch.record.epoch for epoch in again], "diverged": said, "failed": failed}
     (folder / f"rank {rank}.json").write_text(json.dumps(report))
     distributed.destroy_process_group()
 
@@ -190,6 +219,12 @@ def test_both_find_the_divergence(together: Path) -> None:
     said = [json.loads((together / f"rank {rank}.json").read_text())["diverged"] for rank in (0, 1)]
     assert said[0] == said[1]
     assert "in epoch 1, step" in said[0]
+
+
+def test_both_hear_of_a_selection_that_failed_beside_training(together: Path) -> None:
+    """Though only rank 0 asked for it."""
+    said = [json.loads((together / f"rank {rank}.json").read_text())["failed"] for rank in (0, 1)]
+    assert said == ["the selection asked for after epoch 1 failed: ArithmeticError: the shard is gone"] * 2
 
 
 def drive_ray(_: int, folder: Path) -> None:

@@ -103,3 +103,23 @@ def test_a_failing_trial_is_reported_and_the_others_go_on(tmp_path: Path) -> Non
     assert "epoch 1" in output
     assert len(_results(sweep)) == 1
     assert [json.loads(path.read_text())["epoch"] for path in sweep.trials().glob("*/error.json")] == [0]
+
+
+OVERLAPPED = (
+    SPEC.replace("regime: subset", "regime: full+augmented")
+    .replace("every: 2}\ncheckpoints", "every: 3, mode: overlapped, lag: 2}\ncheckpoints")
+    .replace("[none, random, max_loss, coreset]", "[coreset], selection.proxy_source: [forward, harvest]")
+)
+
+
+@pytest.mark.slow
+def test_overlapped_selections_on_ray_equal_those_of_one_process_byte_for_byte(tmp_path: Path) -> None:
+    assert "overlapped" in OVERLAPPED
+    left = []
+    for place, options in (("ray", ()), ("inline", ("--inline",))):
+        sweep = Sweep(tmp_path / place, OVERLAPPED)
+        sweep.run(*options)
+        assert len(_results(sweep)) == 2
+        picks = {path.relative_to(sweep.trials()): path.read_bytes() for path in sweep.trials().glob("*/selections/*")}
+        left.append((_results(sweep), picks))
+    assert left[0] == left[1]

@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from orchestrator.inline import run_inline
-from orchestrator.plan import estimate
+from orchestrator.plan import _Costs, _reckon, estimate
 from orchestrator.preparation import Library, prepare
 from orchestrator.watching import Watchers
-from specs import SweepSpec
+from specs import SweepSpec, TrialSpec
+from workers.data import TrainingSet
+from workers.selecting import Chooser
 
 
 def sweep(folder: Path, **selection: object) -> SweepSpec:
@@ -52,6 +55,30 @@ def test_finished_trials_give_their_own_times(tmp_path: Path) -> None:
     run_inline(prepared, Watchers())
     found = estimate(prepare(prepared.sweep, library, notify=print), library)
     assert [(cell.todo, cell.measured) for cell in found] == [(0, True)] * 4
+
+
+def reckoned(**selection: object) -> float:
+    """The seconds of 6 epochs of 100 views each: an epoch 10 s, a forward pass over V 5 s, a selection 12 s."""
+    data = {
+        "dataset": {"name": "digits"},
+        "model": {"name": "mlp"},
+        "training": {"regime": "full+augmented", "epochs": 6},
+        "selection": {"fraction": 0.1, "every": 2, **selection},
+        "evaluation": {"every": 6},
+        "seed": 0,
+    }
+    ids = np.arange(50)
+    chooser = Chooser(TrialSpec.model_validate(data), TrainingSet(ids, ids % 2, ids % 2))
+    costs = _Costs(weak=0.04, strong=0.0, step=0.06, forward=0.1, selection=12.0)
+    return _reckon(chooser, costs, views=100, copies=0, test=0)
+
+
+def test_what_training_does_not_wait_for_is_not_counted() -> None:
+    assert reckoned() == pytest.approx(60 + 3 * (5 + 12))
+    assert reckoned(mode="overlapped") == pytest.approx(60 + (5 + 12) + 2 * (5 + 2)), "an epoch hides 10 s of 12"
+    assert reckoned(mode="overlapped", lag=2) == pytest.approx(60 + (5 + 12) + 5), "the last could not be used"
+    assert reckoned(proxy_source="harvest") == pytest.approx(60 + 5 + 3 * 12)
+    assert reckoned(proxy_source="harvest", warmup_epochs=1) == pytest.approx(60 + 3 * 12)
 
 
 @pytest.mark.parametrize("missing", [0, 1])

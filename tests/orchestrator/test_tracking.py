@@ -17,7 +17,7 @@ import pytest
 
 from orchestrator.mlflow_runs import MlflowRuns, merged
 from orchestrator.spool import Spool
-from orchestrator.tracked import ENTRY, Begin, End, Point, Points
+from orchestrator.tracked import ENTRY, Begin, End, Point, Points, selection_point
 from orchestrator.tracking import Tracker
 from orchestrator.tracking_uri import TrackingError, artifact_location, store_uri, without_password
 from orchestrator.ui import serve_ui
@@ -222,6 +222,30 @@ def test_sweep_is_one_parent_and_a_child_for_each_trial(folder: Path) -> None:
         assert "test_loss" not in run.data.metrics, "was never measured"
         assert store.files(run, "selections") == ["selections/00000.npz"]
     assert journal(folder) == b"", "all is sent, so nothing stays"
+
+
+def test_overlapped_selection_stands_at_its_request_and_is_dated_by_its_first_use() -> None:
+    record = chosen(1).model_copy(update={"used_from": 3, "staleness": 6.5})
+    point = selection_point(record, spent(4))
+    assert (point.step, point.at) == (1, 1_700_000_004_000)
+    assert point.values == {
+        "selection/size": 144,
+        "selection/value": 2.5,
+        "selection/mislabelled": 0.25,
+        "selection/staleness": 6.5,
+    }
+
+
+def test_overlapped_selection_of_a_finished_trial_is_dated_by_its_first_use(folder: Path) -> None:
+    trial = plan()
+    overlapped = result(trial).model_copy(update={"selections": (chosen(1).model_copy(update={"used_from": 3}),)})
+    with tracker(folder, [trial]) as tracking:
+        tracking.trial_finished(overlapped, times(trial))
+        tracking.sweep_finished()
+    store = stored(folder)
+    run = store.children()[trial.entry.id]
+    (metric,) = store.client.get_metric_history(run.info.run_id, "selection/size")
+    assert (metric.step, metric.timestamp) == (1, 1_700_000_004_000)
 
 
 def in_a_process_of_its_own(function: str, path: Path) -> int:

@@ -122,6 +122,21 @@ CASES = {
             ("[0.1]", "[0.1]", True),
         )
     },
+    "lag 0": Case({"selection": "{fraction: 0.1, lag: 0}"}, [f"spec.yaml:5: selection.lag = 0: {POSITIVE}"]),
+    "mode": Case(
+        {"selection": "{fraction: 0.1, mode: overlap}"},
+        [
+            "spec.yaml:5: selection.mode = 'overlap': not allowed (did you mean 'overlapped'?); "
+            "allowed: blocking, overlapped"
+        ],
+    ),
+    "source of proxies": Case(
+        {"selection": "{fraction: 0.1, proxy_source: havrest}"},
+        [
+            "spec.yaml:5: selection.proxy_source = 'havrest': not allowed (did you mean 'harvest'?); "
+            "allowed: forward, harvest"
+        ],
+    ),
     "budget 0": Case({"selection": "{budget: 0}"}, [f"spec.yaml:5: selection.budget = 0: {POSITIVE}, or null"]),
     "name of a sweep": Case(
         {"name": "My Sweep"}, ["spec.yaml:1: name = 'My Sweep': should be text, matching ^[a-z0-9][a-z0-9_.-]{0,62}$"]
@@ -249,6 +264,49 @@ CASES = {
                 "5: selection.warmup_epochs = 3: must be below training.epochs, 3",
             ),
             (
+                "a lag beyond the next selection",
+                {"selection": "{fraction: 0.1, every: 2, lag: 3, mode: overlapped}"},
+                "5: selection.lag = 3: should be at most selection.every, 2: "
+                "a selection is used before the next is asked for",
+            ),
+            (
+                "a lag beyond the next selection, though nothing overlaps",
+                {"selection": "{fraction: 0.1, lag: 2}"},
+                "5: selection.lag = 2: should be at most selection.every, 1: "
+                "a selection is used before the next is asked for",
+            ),
+            (
+                "warm-up and lag to the end",
+                {"selection": "{fraction: 0.1, every: 2, lag: 2, mode: overlapped, warmup_epochs: 1}"},
+                "5: selection.lag = 2: the first selection, asked for after warmup_epochs = 1, would be used after "
+                "epoch 3; training has 3",
+            ),
+            (
+                "harvest of a subset",
+                {"selection": "{fraction: 0.1, proxy_source: harvest}"},
+                "5: selection.proxy_source = 'harvest': harvest needs the original of every example in every epoch: "
+                "regime full+augmented, placement append; regime subset leaves some out",
+            ),
+            (
+                "harvest beside a random main set",
+                {
+                    "selection": "{fraction: 0.1, strategy: max_loss, proxy_source: harvest}",
+                    "training": "{regime: random+augmented, epochs: 3}",
+                },
+                "5: selection.proxy_source = 'harvest': harvest needs the original of every example in every epoch: "
+                "regime full+augmented, placement append; regime random+augmented leaves some out",
+            ),
+            (
+                "harvest in place",
+                {
+                    "selection": "{fraction: 0.1, proxy_source: harvest}",
+                    "training": "{regime: full+augmented, epochs: 3}",
+                    "augmentation": "{placement: in_place, strong: [cutout]}",
+                },
+                "5: selection.proxy_source = 'harvest': harvest needs the original of every example in every epoch: "
+                "regime full+augmented, placement append; placement in_place replaces those of S by copies",
+            ),
+            (
                 "root of digits",
                 {"dataset": "{name: digits, root: data}"},
                 "2: dataset.root = 'data': digits are shipped with medoid; leave root out",
@@ -364,7 +422,8 @@ CASES = {
             "spec.yaml:3: model.name = 'rsnet8': no model of this name (did you mean 'resnet8'?); "
             "allowed: mlp, small_cnn, resnet8, resnet20, resnet32, or a torchvision classifier such as resnet18",
             "spec.yaml:5: selection.objectve = 'rbf': unknown key (did you mean 'objective'?); allowed: strategy, "
-            "fraction, budget, tolerance, every, warmup_epochs, objective, solver, proxy, per_class, weights",
+            "fraction, budget, tolerance, every, warmup_epochs, mode, lag, objective, solver, proxy, proxy_source, "
+            "per_class, weights",
             "spec.yaml:5: selection.budget = 3: fraction and budget are set; keep one of them",
             f"spec.yaml:6: trainig: unknown key (did you mean 'training'?); {TOP}",
         ],

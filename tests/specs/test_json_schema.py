@@ -16,6 +16,11 @@ GOOD_SECTIONS: list[dict[str, str | None]] = [
     {},
     {"seeds": "[0, 1]", "description": "text", "tracking": "{uri: null}"},
     {"selection": "{tolerance: 2}", "checkpoints": "{every: 2, keep: [1, 2]}"},
+    {"selection": "{fraction: 0.1, mode: overlapped, every: 3, lag: 2}"},
+    {
+        "selection": "{fraction: 0.1, proxy_source: harvest}",
+        "training": "{regime: full+augmented, epochs: 3}",
+    },
     {"training": "{regime: full+augmented, epochs: 3, schedule: {name: milestones, milestones: [1, 2]}}"},
     {"training": "{regime: subset, epochs: 3, schedule: constant, optimizer: {momentum: 0.9, nesterov: true}}"},
     {"augmentation": "{weak: [random_flip, {name: random_crop}], strong: [cutout, autoaugment], copies: 2}"},

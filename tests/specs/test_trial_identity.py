@@ -76,7 +76,10 @@ CHANGES_THE_RESULT: dict[str, tuple[Any, dict[str, Any]]] = {
     "selection.every": (2, {}),
     "selection.warmup_epochs": (1, {}),
     "selection.objective": ("rbf", {}),
+    "selection.mode": ("overlapped", {}),
+    "selection.lag": (2, {"selection.mode": "overlapped", "selection.every": 2}),
     "selection.proxy": ("last_layer", {}),
+    "selection.proxy_source": ("harvest", {"training.regime": "full+augmented"}),
     "selection.per_class": ("equal", {}),
     "selection.weights": ("off", {}),
     "resources.workers": (2, {}),
@@ -139,6 +142,11 @@ WITHOUT_EFFECT: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"selection.fraction": 0.2, "selection.every": 3, "selection.weights": "off", "selection.warmup_epochs": 2},
     ),
     ({"selection.fraction": None, "selection.tolerance": 1.0}, {"selection.per_class": "equal"}),
+    ({"selection.every": 3}, {"selection.lag": 2}),  # blocking
+    *(
+        ({"selection.strategy": strategy}, {"selection.mode": "overlapped", "selection.proxy_source": "harvest"})
+        for strategy in ("none", "random", "full")
+    ),
     ({"resources.gpus": 0}, {"resources.deterministic": False}),
 ]
 
@@ -150,6 +158,8 @@ COUNTS_ALL_THE_SAME: list[tuple[dict[str, Any], str, Any]] = [
     ({"selection.strategy": "full"}, "augmentation.copies", 2),
     ({"selection.strategy": "random"}, "selection.every", 2),
     ({"selection.strategy": "max_loss"}, "selection.warmup_epochs", 2),
+    ({"selection.strategy": "max_loss"}, "selection.mode", "overlapped"),
+    ({"selection.strategy": "max_loss", "training.regime": "full+augmented"}, "selection.proxy_source", "harvest"),
 ]
 
 
