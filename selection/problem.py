@@ -51,7 +51,9 @@ class Problem:
     def __post_init__(self) -> None:
         most = len(self.residuals) if self.candidates is None else len(self.candidates)
         if self.budget is not None and not 1 <= self.budget <= most:
-            raise ValueError(f"budget = {self.budget}: should be at least 1 and at most {most}, the candidates there are")
+            raise ValueError(
+                f"budget = {self.budget}: should be at least 1 and at most {most}, the candidates there are"
+            )
 
 
 @dataclass(frozen=True)

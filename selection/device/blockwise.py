@@ -61,6 +61,11 @@ class BlockwiseCover:
         self.bounds[rows] = (1 << 62) - 1
         self.fresh = torch.zeros(n, dtype=torch.bool, device=self.device)
         self.evaluated = False
+        self.tiles = None
+        if has_kernels(self.device):
+            from selection.device.filling import Tiles
+
+            self.tiles = Tiles(points, problem.objective)
 
     def best(self) -> tuple[int, float]:
         """The row of the largest gain, of equals the smallest, and the gain."""
@@ -101,10 +106,8 @@ class BlockwiseCover:
 
     def costs(self, rows: Tensor) -> Tensor:
         """phi(d) of all points to some of them, (rows, n)."""
-        if has_kernels(self.device):
-            from selection.device.filling import costs_of_rows
-
-            return costs_of_rows(self.points, self.problem.objective, rows)
+        if self.tiles is not None:
+            return self.tiles.costs(rows)
         return self.points.costs(rows, self.problem.objective)
 
     def _evaluate(self, count: int) -> None:
@@ -123,12 +126,10 @@ class BlockwiseCover:
 
     def _gains(self, rows: Tensor) -> Tensor:
         """sum_i floor(w_i max(0, m_i - phi_ij) 2^shift) of some candidates j, (rows,) int64."""
-        if has_kernels(self.device):
-            from selection.device.filling import gains_of_rows
-
-            scale = power_of_two(self.shift)
-            return gains_of_rows(self.points, self.problem.objective, rows, self.nearest_cost, self.weights, scale)
-        least, scale = self.nearest_cost.double(), power_of_two(self.shift)
+        scale = power_of_two(self.shift)
+        if self.tiles is not None:
+            return self.tiles.gains(rows, self.nearest_cost, self.weights, scale)
+        least = self.nearest_cost.double()
         height = max(1, _ELEMENTS // self.points.size)
         parts = [
             ((least - self.costs(part).double()).clamp(min=0.0) * self.weights * scale).long().sum(dim=1)

@@ -76,9 +76,7 @@ class Batch:
         self.drops.scatter_(1, place, torch.where(takes, drop, self.drops.gather(1, place)[:, 0])[:, None])
         self.live.scatter_(1, row[:, None], torch.where(takes, 0, self.live.gather(1, row[:, None])[:, 0])[:, None])
         picked = self.costs[torch.arange(len(row), device=row.device), row]
-        self.nearest_cost.copy_(
-            torch.where(takes[:, None], self.nearest_cost.minimum(picked), self.nearest_cost)
-        )
+        self.nearest_cost.copy_(torch.where(takes[:, None], self.nearest_cost.minimum(picked), self.nearest_cost))
         self.steps += takes.int()
 
     def _compute_gains(self) -> None:
@@ -156,9 +154,9 @@ def _costs(points: Sequence[DevicePoints], problems: Sequence[DeviceProblem], si
     costs = torch.zeros((len(points), size, size), device=device)
     for place, (problem, each) in enumerate(zip(problems, points, strict=True)):
         if has_kernels(device):
-            from selection.device.filling import fill_costs
+            from selection.device.filling import Tiles
 
-            fill_costs(each, problem.objective, costs[place])
+            Tiles(each, problem.objective).fill(costs[place])
             continue
         height = max(1, _ELEMENTS // each.size)
         for rows in torch.arange(each.size, device=device).split(height):
