@@ -78,13 +78,14 @@ class DeviceProblem:
 
 def on_device(problem: Problem | DeviceProblem, device: torch.device) -> DeviceProblem:
     """The problem with its numbers on the device; those that are there already are not copied."""
+    tensors: list[Tensor | None]
     if isinstance(problem, DeviceProblem):
-        tensors = (problem.residuals, problem.embeddings, problem.weights, problem.candidates)
+        tensors = [problem.residuals, problem.embeddings, problem.weights, problem.candidates]
     else:
-        tensors = tuple(
+        tensors = [
             None if array is None else torch.from_numpy(array if array.flags.writeable else array.copy())
             for array in (problem.residuals, problem.embeddings, problem.weights, problem.candidates)
-        )
+        ]
     residuals, embeddings, weights, candidates = (None if x is None else x.to(device) for x in tensors)
     assert residuals is not None
     return DeviceProblem(

@@ -1,12 +1,12 @@
 """Greedy facility location on one device: the interface."""
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from selection.device.blockwise import solve_blockwise
 from selection.device.dense import Batch, assemble, padded
@@ -38,16 +38,17 @@ def solve_on_device(
     Raises ProxyError where a number is not finite, MemoryError where `memory="dense"` does not fit.
     """
     device = torch.device(device)
-    limit = _free_memory(device) if limit is None else limit
-    asked = [on_device(problem, device) for problem in problems]
-    solved: dict[int, Picks] = {}
-    blockwise = [place for place, problem in enumerate(asked) if _is_blockwise(problem, limit)]
-    for place in blockwise:
-        points = device_points(asked[place])
-        _refuse_infinite([points])
-        solved[place] = solve_blockwise(asked[place], points)
-    for batch in _batches(asked, set(blockwise), limit):
-        solved.update(zip(batch, _solve_dense([asked[place] for place in batch]), strict=True))
+    with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+        limit = _free_memory(device) if limit is None else limit
+        asked = [on_device(problem, device) for problem in problems]
+        solved: dict[int, Picks] = {}
+        blockwise = [place for place, problem in enumerate(asked) if _is_blockwise(problem, limit)]
+        for place in blockwise:
+            points = device_points(asked[place])
+            _refuse_infinite([points])
+            solved[place] = solve_blockwise(asked[place], points)
+        for batch in _batches(asked, set(blockwise), limit):
+            solved.update(zip(batch, _solve_dense([asked[place] for place in batch]), strict=True))
     return [solved[place] for place in range(len(asked))]
 
 

@@ -36,13 +36,13 @@ class KernelBatch(Batch):
 
     def __post_init__(self) -> None:
         count, size = self.nearest_cost.shape
-        whole = {"dtype": torch.int32, "device": self.costs.device}
-        self.mode = torch.full((count,), _ANEW.value, **whole)
-        self.count = torch.zeros(count, **whole)
-        self.changed = torch.zeros((count, size), **whole)
+        device = self.costs.device
+        self.mode = torch.full((count,), _ANEW.value, dtype=torch.int32, device=device)
+        self.count = torch.zeros(count, dtype=torch.int32, device=device)
+        self.changed = torch.zeros((count, size), dtype=torch.int32, device=device)
         self.before = torch.zeros_like(self.nearest_cost)
-        self.best_gain = torch.full((count, size // BLOCK), -1, dtype=torch.int64, device=self.costs.device)
-        self.best_row = torch.zeros((count, size // BLOCK), **whole)
+        self.best_gain = torch.full((count, size // BLOCK), -1, dtype=torch.int64, device=device)
+        self.best_row = torch.zeros((count, size // BLOCK), dtype=torch.int32, device=device)
         self._correct_gains()
 
     def advance(self, steps: int) -> None:
@@ -50,12 +50,11 @@ class KernelBatch(Batch):
         if self.costs.device.type != "cuda":
             super().advance(steps)
             return
-        with torch.cuda.device(self.costs.device):
-            if self.graph is None:
-                self._step()  # compiles the kernels, which a recording cannot
-                self.graph = self._recorded()
-            for _ in range(triton.cdiv(steps, _RECORDED)):
-                self.graph.replay()
+        if self.graph is None:
+            self._step()  # compiles the kernels, which a recording cannot
+            self.graph = self._recorded()
+        for _ in range(triton.cdiv(steps, _RECORDED)):
+            self.graph.replay()
 
     def _step(self) -> None:
         if self.sample_sizes is not None:
