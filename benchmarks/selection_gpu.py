@@ -28,8 +28,8 @@ from environment import RESULTS, ROOT, describe_machine
 
 sys.path.insert(0, str(ROOT))
 
-from selection import greedy  # noqa: E402
-from selection.device import DeviceProblem, solve_on_device  # noqa: E402
+from selection import greedy
+from selection.device import DeviceProblem, solve_on_device
 
 SEED = 0
 
