@@ -115,7 +115,7 @@ def assemble(problems: Sequence[DeviceProblem], points: Sequence[DevicePoints]) 
         nearest_cost[place, : each.size] = empty
         weights[place, : each.size] = 1.0 if problem.weights is None else problem.weights
         live[place, slice(0, each.size) if problem.candidates is None else problem.candidates] = 1
-        shift, last = first_shift(weights[place], empty)
+        shift, last = first_shift(weights[place, : each.size], empty)
         shifts.append(shift)
         last_shifts.append(last)
     stochastic = problems[0].solver == "stochastic"
