@@ -30,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 from selection import greedy
 from selection.device import DeviceProblem, solve_on_device
+from selection.problem import Problem
 
 SEED = 0
 
@@ -175,7 +176,7 @@ def measure(part: Part, device: torch.device, kept: Record, deadline: float) -> 
 def _solve_on_cpu(part: Part, seed: int) -> float:
     one = Part(**{**vars(part), "classes": 1, "n": part.cpu_n})
     rows = one.problems(seed, torch.device("cpu"))[0].residuals.numpy()
-    problem = greedy.Problem(rows, None, "frobenius", part.cpu_k, None)
+    problem = Problem(rows, None, "frobenius", part.cpu_k, None)
     return _seconds(lambda: greedy.solve(problem), torch.device("cpu"))
 
 

@@ -13,6 +13,7 @@ from selection.device.dense import Batch, assemble, padded
 from selection.device.nearest import Reach, counts_of, nearest_picks
 from selection.device.points import DevicePoints, device_points
 from selection.device.problems import DeviceProblem, on_device
+from selection.greedi import Partition
 from selection.problem import Picks, Problem
 from selection.proxies import ProxyError
 
@@ -59,8 +60,10 @@ class DeviceMapper:
         self.device = torch.device(device)
         self.limit = limit
 
-    def map(self, problems: Sequence[Problem]) -> tuple[list[Picks], float]:
+    def map(self, problems: Sequence[Problem], partition: Partition | None = None) -> tuple[list[Picks], float]:
         """The picks of every problem, and the seconds of all; each problem is given an equal part of them."""
+        if partition is not None and partition.parts > 1:
+            raise ValueError(f"partitions = {partition.parts}: on one device should be 1")
         start = time.perf_counter()
         picks = solve_on_device(problems, self.device, limit=self.limit)
         seconds = time.perf_counter() - start
