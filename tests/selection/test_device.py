@@ -76,10 +76,12 @@ def test_picks_are_those_of_the_cpu(objective: Any, kind: str, memory: Any) -> N
     ids=["zeros", "identical", "one", "duplicates", "huge", "tiny", "line", "outlier", "far"],
 )
 def test_hard_inputs(rows: Any, k: int, objective: Any, memory: Any) -> None:
-    if name_is_outlier(locals()):
-        pytest.xfail("gains within the rounding of float32 costs: the device does not fuse its multiply-adds")
     problem = Problem(rows.astype(np.float32), None, objective, k, None, memory=memory)
-    agree(solve(problem), on_cpu(problem))
+    found, expected = solve(problem), on_cpu(problem)
+    if objective == "frobenius" and rows.max() == 1e6:  # beside its squares, the others' differences are rounding
+        assert found.gains.sum() == pytest.approx(expected.gains.sum(), rel=1e-5)
+        return
+    agree(found, expected)
 
 
 @pytest.mark.parametrize("memory", ["dense", "blockwise"])
@@ -264,7 +266,3 @@ def run_alone(code: str, **variables: str) -> None:
         [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-
-
-def name_is_outlier(given: dict[str, Any]) -> bool:
-    return "outlier" in given.values()
