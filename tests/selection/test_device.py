@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +38,6 @@ def agree(one: Any, other: Any) -> None:
     assert one.order.tolist() == other.order.tolist()
     assert one.counts.tolist() == other.counts.tolist()
     np.testing.assert_allclose(one.gains, other.gains, rtol=1e-5)
-
-
-class Mapper(DeviceMapper):
-    """Takes the problems of `select`, whatever class they are."""
-
-    def map(self, problems: Sequence[Any]) -> tuple[list[Picks], float]:
-        return super().map([Problem(**vars(problem)) for problem in problems])
 
 
 @pytest.mark.parametrize("memory", ["dense", "blockwise"])
@@ -186,7 +178,7 @@ def test_what_is_not_finite_is_refused(bad: float) -> None:
 def test_select_on_a_device(kind: str) -> None:
     ground = proxies(kind, 200, 6)
     ground = Proxies(ground.ids, ground.residuals, np.arange(200) % 7, ground.embeddings)
-    here, there = select(ground, budget=60), select(ground, budget=60, mapper=Mapper("cpu"))
+    here, there = select(ground, budget=60), select(ground, budget=60, mapper=DeviceMapper("cpu"))
     assert here.ids.tolist() == there.ids.tolist()
     assert here.weights.tolist() == there.weights.tolist()
     np.testing.assert_allclose(here.gains, there.gains, rtol=1e-5)
