@@ -13,8 +13,9 @@ import torch
 from torch import distributed, nn
 
 import workers.loop
-from selection.greedy import Picks, Problem
+from selection.greedi import Partition
 from selection.mapper import SerialMapper
+from selection.problem import Picks, Problem
 from specs import TrialSpec, trial_id
 from specs.dataset import Dataset
 from workers.assignment import Assignment
@@ -82,11 +83,11 @@ class FailingLater(SerialMapper):
 
     asked = 0
 
-    def map(self, problems: Sequence[Problem]) -> tuple[list[Picks], float]:
+    def map(self, problems: Sequence[Problem], partition: Partition | None = None) -> tuple[list[Picks], float]:
         self.asked += 1
         if self.asked == 2:
             raise ArithmeticError("the shard is gone")
-        return super().map(problems)
+        return super().map(problems, partition)
 
 
 def doubled(*arguments: Any) -> nn.Module:

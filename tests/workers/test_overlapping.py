@@ -27,8 +27,9 @@ from small_trials import (
     weights_after,
 )
 
-from selection.greedy import Picks, Problem
+from selection.greedi import Partition
 from selection.mapper import SerialMapper
+from selection.problem import Picks, Problem
 from specs import TrialSpec, trial_id
 from workers.data import ImageData, corrupt
 from workers.loop import train
@@ -50,9 +51,9 @@ def overlapped(*, epochs: int = 8, lag: int = 1, every: int = 3, **sections: Any
 class Slow(SerialMapper):
     """Answers late."""
 
-    def map(self, problems: Sequence[Problem]) -> tuple[list[Picks], float]:
+    def map(self, problems: Sequence[Problem], partition: Partition | None = None) -> tuple[list[Picks], float]:
         time.sleep(0.15)
-        return super().map(problems)
+        return super().map(problems, partition)
 
 
 class Counting(SerialMapper):
@@ -62,11 +63,11 @@ class Counting(SerialMapper):
         super().__init__(1)
         self.fatal, self.asked = fatal, 0
 
-    def map(self, problems: Sequence[Problem]) -> tuple[list[Picks], float]:
+    def map(self, problems: Sequence[Problem], partition: Partition | None = None) -> tuple[list[Picks], float]:
         self.asked += 1
         if self.asked == self.fatal:
             raise ArithmeticError("the shard is gone")
-        return super().map(problems)
+        return super().map(problems, partition)
 
 
 class Gated(SerialMapper):
@@ -76,10 +77,10 @@ class Gated(SerialMapper):
         super().__init__(1)
         self.gate = threading.Event()
 
-    def map(self, problems: Sequence[Problem]) -> tuple[list[Picks], float]:
+    def map(self, problems: Sequence[Problem], partition: Partition | None = None) -> tuple[list[Picks], float]:
         if not self.gate.wait(timeout=60):
             raise TimeoutError("nobody trained on: training waits for the answer")
-        return super().map(problems)
+        return super().map(problems, partition)
 
 
 @pytest.fixture
