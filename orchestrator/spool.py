@@ -27,6 +27,7 @@ class Spool(Generic[E]):
         self.path = path
         self._kind = kind
         self._lock = threading.Lock()
+        self._told = False
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._entries: deque[E] = deque(self._read())
@@ -64,7 +65,13 @@ class Spool(Generic[E]):
                     raise OSError(None, "no space left")
                 self._size += len(line)
             except OSError as error:
-                logger.warning("%s cannot be written (%s): kept in memory until it is sent", self.path, error.strerror)
+                if not self._told:
+                    logger.warning(
+                        "%s cannot be written (%s): its entries are kept in memory, and lost if they cannot be sent",
+                        self.path,
+                        error.strerror,
+                    )
+                    self._told = True
                 with contextlib.suppress(OSError):
                     os.ftruncate(self._file, self._size)
             self._entries.append(entry)

@@ -48,8 +48,8 @@ class Partition:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise ValueError(f"{name} = {value!r}: should be a whole number, at least {least}")
-        if not self.alpha >= 1:
-            raise ValueError(f"alpha = {self.alpha}: should be at least 1")
+        if not 1 <= self.alpha < math.inf:
+            raise ValueError(f"alpha = {self.alpha}: should be at least 1, and finite")
 
     def local(self, k: int, n: int, parts: int) -> int:
         """q."""
@@ -149,6 +149,7 @@ def _local_picks(placed: Placed) -> Generator[list[Work], list[Result], tuple[li
                 stream_seed(placed.seed, "selection", 2, level, place),
                 further,
                 float(size * size),
+                offset=0 if quota is None else sum(min(before, quota) for _, before in groups[:place]),
             )
             for place, (blocks, size) in enumerate(groups)
         ]
@@ -173,7 +174,7 @@ def _local_picks(placed: Placed) -> Generator[list[Work], list[Result], tuple[li
 
 
 def _dealt(solved: Sequence[Solved], parts: int, place: int) -> int:
-    """About how many candidates a part gets."""
+    """How many candidates a part gets, dealt out one after another."""
     total = sum(len(answer.rows) for answer in solved)
     return total // parts + (place < total % parts)
 
@@ -241,6 +242,7 @@ def _pick_shares(placed: Placed, parts: Sequence[_Union]) -> Generator[list[Work
             float(part.size**2),
         )
         for place, (part, start, end) in enumerate(zip(parts, [0, *ends], ends, strict=False))
+        if end > start
     ]
     results = yield works
     seconds = max(answer.seconds for answer, _ in results)

@@ -100,6 +100,8 @@ def select(
             raise ValueError(f"{name} = {value!r}: should be {', '.join(map(repr, allowed[:-1]))} or {allowed[-1]!r}")
     if not 0 < epsilon < 1:
         raise ValueError(f"epsilon = {epsilon}: should be above 0 and below 1")
+    if memory_limit < 0:
+        raise ValueError(f"memory_limit = {memory_limit}: should be at least 0 bytes")
     partition = Partition(partitions, alpha, sample, capacity)
     start = time.perf_counter()
     proxies = proxies.rows(np.argsort(proxies.ids))

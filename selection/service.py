@@ -26,7 +26,8 @@ _PATIENCE = 0.5  # seconds between two tries where there are more
 class SelectionShard:
     """One process of the service. It keeps no state: a shard that dies is restarted and its calls are repeated.
 
-    It reserves no CPU: while it computes for a trial, that trial waits, and it uses as many threads as the trial has.
+    It reserves no CPU, and uses as many threads as the trial has: under `blocking` that trial waits meanwhile, under
+    `overlapped` the two share its processors.
     """
 
     def perform(self, work: Work, threads: int) -> object:
@@ -38,21 +39,22 @@ class SelectionShard:
 class Coordinator:
     """Takes requests, and lets the shards do them round by round. It keeps no state: a request can be repeated."""
 
-    def __init__(self, shards: Sequence[ActorHandle], waiting: int):
-        self.shards = list(shards)
+    def __init__(self, waiting: int):
         self.waiting = waiting
         self._lock = threading.Lock()
         self._requests = 0
 
-    def solve(self, problems: list[Placed], threads: int) -> tuple[list[Picks], float] | None:
+    def solve(
+        self, problems: list[Placed], shards: list[ActorHandle], threads: int
+    ) -> tuple[list[Picks], float] | None:
         """The picks, and the seconds of the busiest shard; None where too many requests wait already."""
         with self._lock:
             if self._requests >= self.waiting:
                 return None
             self._requests += 1
         try:
-            shards = RayShards(self.shards, threads)
-            return run(problems, shards), shards.seconds
+            workers = RayShards(shards, threads)
+            return run(problems, workers), workers.seconds
         finally:
             with self._lock:
                 self._requests -= 1
@@ -103,15 +105,13 @@ class SelectionService:
         if shards < 1:
             raise ValueError(f"shards = {shards}: should be at least 1")
         self.shards: list[ActorHandle] = [_Shard.remote() for _ in range(shards)]
-        self.coordinator: ActorHandle | None = _Coordinator.options(max_concurrency=2 * waiting).remote(
-            self.shards, waiting
-        )
+        self.coordinator: ActorHandle | None = _Coordinator.options(max_concurrency=2 * waiting).remote(waiting)
 
     def mapper(self, threads: int) -> "ServiceMapper":
         """A mapper for a trial with this many threads. Can be sent to other processes."""
         if self.coordinator is None:
             raise RuntimeError("the selection service is closed")
-        return ServiceMapper(self.coordinator, threads)
+        return ServiceMapper(self.coordinator, self.shards, threads)
 
     def close(self) -> None:
         """Stop the coordinator and the shards."""
@@ -124,8 +124,9 @@ class SelectionService:
 class ServiceMapper:
     """Solves problems on the service: the same answers as `SerialMapper`, from other processes."""
 
-    def __init__(self, coordinator: ActorHandle, threads: int):
+    def __init__(self, coordinator: ActorHandle, shards: Sequence[ActorHandle], threads: int):
         self.coordinator = coordinator
+        self.shards = list(shards)
         self.threads = threads
 
     def map(self, problems: Sequence[Problem], partition: Partition | None = None) -> tuple[list[Picks], float]:
@@ -134,7 +135,8 @@ class ServiceMapper:
         placed = [place(problem, store, share) for problem, share in divided(problems, partition)]
         told = False
         while True:
-            answer: tuple[list[Picks], float] | None = ray.get(self.coordinator.solve.remote(placed, self.threads))
+            request = self.coordinator.solve.remote(placed, self.shards, self.threads)
+            answer: tuple[list[Picks], float] | None = ray.get(request)
             if answer is not None:
                 return answer
             if not told:

@@ -12,7 +12,7 @@ from selection.covering import Covered, cover
 from selection.greedy import solve
 from selection.problem import Float64, Objective, Problem
 from selection.proxies import Int64
-from selection.randomness import draw_integers, draw_words
+from selection.randomness import draw_words
 from selection.threads import Crew
 
 Held = Any  # a block, or what stands for one that lies elsewhere
@@ -44,6 +44,7 @@ class Solve:
     seed: int
     scatter: int
     cost: float  # in pairs of examples, to share works out by
+    offset: int = 0  # the block that gets the first of them
 
 
 @dataclass(frozen=True)
@@ -91,15 +92,12 @@ def perform(
         allowed = candidates.rows
         examples = join([examples, candidates.weighing(np.zeros(len(allowed)))])
         allowed = np.searchsorted(examples.rows, allowed)
-    budget = work.budget
-    if budget is not None:
-        budget = min(budget, len(examples.rows) if allowed is None else len(allowed))
     plain = bool((examples.weights == 1).all())
     problem = Problem(
         examples.residuals,
         examples.embeddings,
         work.options.objective,
-        budget,
+        work.budget,
         work.tolerance,
         weights=None if plain else examples.weights,
         candidates=allowed,
@@ -118,5 +116,5 @@ def scattered(picked: Block, solved: Solved, work: Solve) -> list[Block]:
     picked = picked.weighing(solved.counts[order])
     place = np.empty(len(order), np.int64)
     place[np.argsort(draw_words(work.seed, "selection", work.scatter, picked.rows))] = np.arange(len(order))
-    place += int(draw_integers(work.seed, "selection", work.scatter, work.scatter))  # not always the first gets more
+    place += work.offset
     return [picked.some(np.flatnonzero(place % work.scatter == part)) for part in range(work.scatter)]

@@ -1,6 +1,7 @@
 """What every mapper must hold: the answers of the solver itself, bit for bit, whatever happens to other processes."""
 
 import contextlib
+import logging
 import os
 import signal
 import time
@@ -20,7 +21,7 @@ from selection.randomness import draw_uniform
 if TYPE_CHECKING:
     from selection.service import SelectionService
 
-Starter = Callable[[int], "SelectionService"]
+Starter = Callable[..., "SelectionService"]
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +34,8 @@ def start() -> Iterator[Starter]:
 
     with contextlib.ExitStack() as services:
 
-        def service(shards: int) -> SelectionService:
-            started = SelectionService(shards)
+        def service(shards: int, **options: int) -> SelectionService:
+            started = SelectionService(shards, **options)
             services.callback(started.close)
             return started
 
@@ -87,6 +88,34 @@ def test_same_selection_as_in_this_process(mapper: Mapper, options: dict[str, An
     assert_same(there, select(proxies, **options))
     assert there.seconds > 0
     assert there.waited >= 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"budget": 60, "partitions": 4},
+        {"budget": 60, "partitions": 4, "objective": "distance", "sample": 100},
+        {"budget": 12, "partitions": 16, "capacity": 24, "per_class": False},  # several rounds
+        {"budget": 60, "partitions": 16, "capacity": 20, "per_class": False},  # no process holds k members
+        {"budget": 60, "partitions": 4, "solver": "stochastic", "objective": "rbf", "seed": 7},
+        {"tolerance": 4.0, "partitions": 4},
+    ],
+)
+def test_same_partitioned_selection_as_in_this_process(mapper: Mapper, options: dict[str, Any]) -> None:
+    proxies = ground(600, last_layer=True)
+    there = select(proxies, mapper=mapper, **options)
+    assert_same(there, select(proxies, **options))
+    assert there.ids.tolist() != select(proxies, **{**options, "seed": 8}).ids.tolist()
+
+
+def test_weights_reach_the_service(mapper: Mapper) -> None:
+    proxies = ground(300)
+    weights = np.where(np.arange(300) % 3 == 0, 0.0, np.arange(300) / 7.0)
+    proxies = Proxies(proxies.ids, proxies.residuals, proxies.labels, None, weights)
+    for parts in (1, 3):
+        there = select(proxies, budget=30, partitions=parts, mapper=mapper)
+        assert_same(there, select(proxies, budget=30, partitions=parts))
+        assert there.weights.sum() == pytest.approx(weights.sum(), rel=1e-12)
 
 
 def test_answers_come_in_the_order_of_the_problems(mapper: Mapper) -> None:
@@ -160,6 +189,72 @@ def test_a_shard_killed_during_a_request_does_not_lose_it(services: "dict[int, S
             os.kill(before, signal.SIGKILL)
             assert not answer.done()
             assert_same(answer.result(timeout=120), expected)
+
+
+@pytest.mark.parametrize("capacity", [1_000_000, 60])
+def test_a_shard_killed_during_a_partitioned_request_does_not_lose_it(
+    services: "dict[int, SelectionService]", capacity: int
+) -> None:
+    service, proxies = services[2], ground(2000, 1)
+    options: dict[str, Any] = {"budget": 24, "partitions": 32, "alpha": 2.5, "capacity": capacity}
+    expected = select(proxies, **options)
+    before = pid(service.shards[1])
+    with ThreadPoolExecutor(1) as pool:
+        os.kill(before, signal.SIGSTOP)
+        answer = pool.submit(select, proxies, **options, mapper=service.mapper(threads=1))
+        time.sleep(0.5)
+        os.kill(before, signal.SIGKILL)
+        assert not answer.done()
+        assert_same(answer.result(timeout=120), expected)
+
+
+@pytest.mark.parametrize("at_work", [False, True])
+def test_a_coordinator_killed_during_a_request_does_not_lose_it(
+    services: "dict[int, SelectionService]", at_work: bool
+) -> None:
+    service, proxies = services[2], ground(600)
+    expected = select(proxies, budget=40, partitions=4)
+    mapper = service.mapper(threads=1)
+    coordinator, shard = pid(service.coordinator), pid(service.shards[0])
+    stopped = shard if at_work else coordinator  # at work: it waits for this shard; else: it has yet to take it up
+    with ThreadPoolExecutor(1) as pool:
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            answer = pool.submit(select, proxies, budget=40, partitions=4, mapper=mapper)
+            time.sleep(0.5)
+            assert not answer.done()
+            os.kill(coordinator, signal.SIGKILL)
+        finally:
+            if at_work:
+                os.kill(shard, signal.SIGCONT)
+        assert_same(answer.result(timeout=120), expected)
+    assert pid(service.coordinator) != coordinator
+    assert pid(service.shards[0]) == shard
+
+
+def test_requests_beyond_what_a_service_takes_wait_and_say_so(start: Starter, caplog: pytest.LogCaptureFixture) -> None:
+    service = start(1, waiting=1)
+    mapper, grounds = service.mapper(threads=1), [ground(n) for n in (100, 150, 200, 250)]
+    pid(service.coordinator)
+    shard = pid(service.shards[0])
+    caplog.set_level(logging.WARNING, logger="selection.service")
+
+    def told() -> int:
+        return sum("this one waits for its turn" in record.getMessage() for record in caplog.records)
+
+    with ThreadPoolExecutor(4) as pool:
+        os.kill(shard, signal.SIGSTOP)  # the one that is taken is not answered before the others have come
+        try:
+            answers = [pool.submit(select, proxies, budget=20, mapper=mapper) for proxies in grounds]
+            end = time.monotonic() + 60
+            while told() < 3 and time.monotonic() < end:
+                time.sleep(0.05)
+        finally:
+            os.kill(shard, signal.SIGCONT)
+        for proxies, answer in zip(grounds, answers, strict=True):
+            assert_same(answer.result(timeout=120), select(proxies, budget=20))
+    assert told() == 3  # each once, however often it tried
+    service.close()
 
 
 def test_a_closed_service_leaves_no_process(start: Starter) -> None:

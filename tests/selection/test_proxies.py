@@ -50,6 +50,12 @@ def changed(name: str, row: int, value: float) -> Any:
         ("ids", np.array([9, 9, 9, 4]), "ids repeat: 9 stands 3 times"),
         ("labels", np.array([0, 1, -2, 0]), "labels are counted from 0; row 2 has -2"),
         ("labels", np.array([0.0, 1, 2, 0]), "labels should be a vector of integers; got float64"),
+        ("weights", np.array([1, 0, -2, -3]), "weights must be finite and at least 0; row 2 has -2"),
+        ("weights", np.array([1, 0.5, 2, np.nan]), "weights must be finite and at least 0; row 3 has nan"),
+        ("weights", np.array([1, np.inf, 2, 3]), "weights must be finite and at least 0; row 1 has inf"),
+        ("weights", np.ones(3), "weights has 3 rows, ids has 4"),
+        ("weights", np.ones((N, 1)), r"weights should be a vector of real numbers; got float64 of shape \(4, 1\)"),
+        ("weights", np.ones(N, bool), r"weights should be a vector of real numbers; got bool of shape \(4,\)"),
     ],
 )
 @pytest.mark.filterwarnings("error")
@@ -98,3 +104,34 @@ def test_rows_keep_together() -> None:
     assert part.residuals.tolist() == GOOD["residuals"][[3, 0]].tolist()
     assert part.embeddings is not None
     assert part.embeddings.shape == (2, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.int64])
+def test_weights_of_any_format(dtype: torch.dtype) -> None:
+    proxies = Proxies(**GOOD, weights=torch.tensor([4, 0, 2, 1]).to(dtype))
+    assert proxies.weights is not None
+    assert proxies.weights.dtype == np.float64
+    assert proxies.weights.tolist() == [4.0, 0.0, 2.0, 1.0]
+    part = proxies.rows(np.array([3, 0]))
+    assert part.weights is not None
+    assert part.weights.tolist() == [1.0, 4.0]
+    assert select(proxies, budget=2).weights.sum() == 7.0
+
+
+def test_bfloat16_is_read_as_it_is() -> None:
+    exact = torch.tensor([[0.1, -0.3], [1e-30, 2.0], [3e38, 0.0], [-1.0, 7.5]])
+    rounded = exact.bfloat16()
+    proxies = Proxies(torch.arange(N), rounded, torch.zeros(N, dtype=torch.int64), rounded)
+    assert proxies.embeddings is not None
+    assert proxies.residuals.tolist() == proxies.embeddings.tolist() == rounded.double().tolist()
+    assert proxies.residuals.tolist() != exact.tolist()
+
+
+@pytest.mark.parametrize("per_class", [True, False])
+def test_a_class_has_someone_to_cover(per_class: bool) -> None:
+    proxies = Proxies(**{**GOOD, "labels": np.array([0, 2, 2, 0])}, weights=np.array([1.0, 0.0, 0.0, 0.0]))
+    if per_class:
+        with pytest.raises(ValueError, match="weights: those of class 2 are all 0; at least one should be above 0"):
+            select(proxies, budget=2)
+    else:
+        assert select(proxies, budget=2, per_class=False).weights.sum() == 1.0
