@@ -25,7 +25,7 @@ class Covered:
     seconds: float = 0.0
 
 
-def cover(ground: Block, medoids: Block, objective: Objective, c1: float, crew: Crew) -> Covered:
+def cover(ground: Block, medoids: Block, objective: Objective, c1: float | None, crew: Crew) -> Covered:
     """Value medoids (in pick order) on the examples of a block; c1 is the distance to the empty set.
 
     Ties of nearness go to the smaller row. Time O(n k (C + D)); memory O((n + k) (C + D)).

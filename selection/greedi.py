@@ -75,7 +75,7 @@ class Placed:
     tolerance: float | None
     partition: Partition
     seed: int
-    c1: float
+    c1: float | None  # None where there is one block: its solver knows
 
     @property
     def count(self) -> int:
@@ -109,12 +109,10 @@ def rounds(placed: Placed) -> Rounds:
         return Picks(solved.rows, solved.gains, solved.counts, solved.seconds)
     locals_, seconds = yield from _local_picks(placed)
     if len(locals_) == 1:
-        best, spent = yield from _pick_from_union(placed, locals_[0])
-        seconds += spent
+        picks = yield from _pick_from_union(placed, locals_[0])
     else:  # k members are more than one process holds: every part picks its share
-        best, spent = yield from _pick_shares(placed, locals_)
-        seconds += spent
-    return replace(best, seconds=seconds + best.seconds)
+        picks = yield from _pick_shares(placed, locals_)
+    return replace(picks, seconds=seconds + picks.seconds)
 
 
 @dataclass(frozen=True)
@@ -164,9 +162,8 @@ def _local_picks(placed: Placed) -> Generator[list[Work], list[Result], tuple[li
             )
             union = tuple(held[0] for _, held in results)
             return [_Union(union, sum(len(answer.rows) for answer in solved), whole)], seconds
-        dealt = [_dealt(solved, further, place) for place in range(further)]
         groups = [
-            (tuple(held[place] for _, held in results), size) for place, size in zip(range(further), dealt, strict=True)
+            (tuple(held[place] for _, held in results), _dealt(solved, further, place)) for place in range(further)
         ]
         assert k is not None
         if further * partition.capacity < partition.alpha * k or k > partition.capacity:
@@ -187,7 +184,7 @@ def _share(placed: Placed, size: int) -> float:
     return placed.tolerance * (math.sqrt(share) if squared else share)
 
 
-def _pick_from_union(placed: Placed, union: _Union) -> Generator[list[Work], list[Result], tuple[Picks, float]]:
+def _pick_from_union(placed: Placed, union: _Union) -> Rounds:
     """Greedy on the union, against the best of the local results that have k members; valued on everything."""
     ground = placed.blocks if placed.sample is None else (placed.sample,)
     works: list[Work] = [
@@ -222,10 +219,10 @@ def _pick_from_union(placed: Placed, union: _Union) -> Generator[list[Work], lis
         if best is None or picks.gains.sum() > best.gains.sum():
             best = picks
     assert best is not None
-    return replace(best, seconds=0.0), seconds
+    return replace(best, seconds=seconds)
 
 
-def _pick_shares(placed: Placed, parts: Sequence[_Union]) -> Generator[list[Work], list[Result], tuple[Picks, float]]:
+def _pick_shares(placed: Placed, parts: Sequence[_Union]) -> Rounds:
     """Every part picks its share of k from its candidates; together they are the answer."""
     assert placed.budget is not None
     total = sum(part.size for part in parts)
@@ -248,7 +245,7 @@ def _pick_shares(placed: Placed, parts: Sequence[_Union]) -> Generator[list[Work
     seconds = max(answer.seconds for answer, _ in results)
     rows = np.concatenate([answer.rows for answer, _ in results if isinstance(answer, Solved)])
     picks = yield from _value(placed, tuple(held[0] for _, held in results), rows)
-    return replace(picks, seconds=0.0), seconds + picks.seconds
+    return replace(picks, seconds=seconds + picks.seconds)
 
 
 def _value(placed: Placed, blocks: tuple[Held, ...], rows: Int64) -> Rounds:

@@ -24,7 +24,7 @@ from selection.tiles import FROBENIUS
 _SINGLE = 32  # gains computed one by one before many are computed at once
 _BATCH = 64
 _DENSE_DIM = 24  # below this, computing a cost again is cheaper than keeping it
-_HALVED = 2  # of the coordinates' work, by symmetry
+_DENSE_SHARE = 2  # 1 / the share of the limit that kept costs may take: the lists need the rest
 
 
 def solve(problem: Problem, threads: int = 1) -> Picks:
@@ -42,14 +42,14 @@ def solve(problem: Problem, threads: int = 1) -> Picks:
     return replace(picks, seconds=perf_counter() - start)
 
 
-def is_dense(problem: Problem) -> bool:
+def _is_dense(problem: Problem) -> bool:
     """Whether all costs of a problem are computed once and kept."""
     n = len(problem.residuals)
     square = problem.candidates is None and (problem.weights is None or bool((problem.weights > 0).all()))
     if problem.memory != "auto":
         return problem.memory == "dense" and square
     dim = problem.residuals.shape[1] + (0 if problem.embeddings is None else problem.embeddings.shape[1] + 1)
-    return square and dim >= _DENSE_DIM and 4 * n * n <= problem.limit // _HALVED
+    return square and dim >= _DENSE_DIM and 4 * n * n <= problem.limit // _DENSE_SHARE
 
 
 def _solve(problem: Problem, crew: Crew) -> Picks:
@@ -60,12 +60,11 @@ def _solve(problem: Problem, crew: Crew) -> Picks:
     counted = np.flatnonzero(weights > 0)
     ground = points if len(counted) == n else points.some(counted)
     candidates = points if problem.candidates is None else points.some(problem.candidates)
-    matrix = cost_matrix(points, transform, crew) if is_dense(problem) else None
+    matrix = cost_matrix(points, transform, crew) if _is_dense(problem) else None
     costs = Costs(ground, candidates, transform, matrix)
     options = _options(problem, transform, candidates.count)
     state = _start(costs, weights[counted], options)
     _first_bounds(costs, state, crew)
-    limit = options.limit
     _lazy_steps(costs, state, options._replace(limit=1), crew)
     kept = 0 if matrix is None else matrix.nbytes
     most = min(max(0, problem.limit - kept) // BYTES, ground.count * candidates.count)
@@ -76,7 +75,7 @@ def _solve(problem: Problem, crew: Crew) -> Picks:
                 state, options, ground.arrays, candidates.arrays, transform.arguments, costs.stored, listed.arrays
             )
             break
-        further = limit if problem.solver == "lazy" else int(state.numbers[steps.COUNT]) + 1
+        further = options.limit if problem.solver == "lazy" else int(state.numbers[steps.COUNT]) + 1
         _lazy_steps(costs, state, options._replace(limit=further), crew)
     return _answer(problem, costs, state)
 
@@ -134,13 +133,14 @@ def _sums_of_squares(ground: Points, candidates: Points, weights: Float64) -> tu
         own = candidates.first_norms * candidates.second_norms
         mean = (ground.first * weights) @ ground.second.T.astype(np.float64)
         crossed = np.einsum("dj,dj->j", mean.T @ candidates.first, candidates.second)
-        terms, digits = norms + total * own, 50.0
+        digits = 50.0
     else:
         norms = weights @ ground.first_norms
         own = candidates.first_norms
         crossed = (ground.first @ weights) @ candidates.first
-        terms, digits = norms + total * own, 2.0
-    sums = norms + total * own - 2.0 * crossed
+        digits = 2.0
+    terms = norms + total * own
+    sums = terms - 2.0 * crossed
     dim = len(ground.first) + len(ground.second)
     return sums, 2.0**-24 * digits * (dim + 8) * np.maximum(sums, 0.0) + 1e-12 * terms
 
@@ -169,8 +169,10 @@ def _neighbours(costs: Costs, state: steps.State, most: int, crew: Crew) -> Neig
     if most == 0:
         return None
     expected = estimated_entries(costs, state.nearest_cost)
+    if 1.1 * expected > most:
+        return None
     room = min(most, 2 * expected + 64 * costs.candidates.count)  # memory that is not written to costs nothing
-    return find_neighbours(costs, state.nearest_cost, room, crew) if 1.1 * expected <= most else None
+    return find_neighbours(costs, state.nearest_cost, room, crew)
 
 
 def _finished(state: steps.State, options: steps.Options) -> bool:

@@ -107,7 +107,7 @@ def place(problem: Problem, shards: Shards, partition: Partition) -> Placed:
         tolerance=problem.tolerance,
         partition=partition,
         seed=problem.seed,
-        c1=2.0 * largest_norm(problem.residuals, problem.embeddings),
+        c1=2.0 * largest_norm(problem.residuals, problem.embeddings) if len(parts) > 1 else None,
     )
 
 

@@ -15,10 +15,10 @@ _STREAMS: dict[Stream, int] = {
     "dropout": 6,
 }
 U64 = npt.NDArray[np.uint64]
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-def _mix(x: U64) -> U64:
+def mix(x: U64) -> U64:
     """splitmix64's finaliser (Steele, Lea and Flood, 2014): a bijection of 64-bit words."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -30,14 +30,14 @@ def draw_words(seed: int, stream: Stream, *counters: int | npt.ArrayLike) -> U64
     with np.errstate(over="ignore"):
         words = np.asarray(stream_word(seed, stream))
         for counter in counters:
-            words = _mix((words ^ np.asarray(counter).astype(np.uint64)) + _GOLDEN)
+            words = mix((words ^ np.asarray(counter).astype(np.uint64)) + GOLDEN)
     return np.asarray(words, dtype=np.uint64)
 
 
 def stream_word(seed: int, stream: Stream) -> np.uint64:
     """What every draw of a stream starts from."""
     with np.errstate(over="ignore"):
-        return np.uint64(_mix(np.asarray(seed, np.uint64) + _GOLDEN * np.uint64(_STREAMS[stream])))
+        return np.uint64(mix(np.asarray(seed, np.uint64) + GOLDEN * np.uint64(_STREAMS[stream])))
 
 
 def draw_uniform(seed: int, stream: Stream, *counters: int | npt.ArrayLike) -> npt.NDArray[np.float64]:

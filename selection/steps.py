@@ -14,9 +14,11 @@ from selection.costs import cost_row, gain
 from selection.neighbours import correct, gains_of_all
 from selection.problem import Float64
 from selection.proxies import Float32, Int64
+from selection.randomness import GOLDEN, mix
 
 _ROUNDING = 2.0**-53  # of one float64 operation, relative
 _WIDE = 512
+_mix = numba.njit(cache=True, nogil=True)(mix)
 DONE, MORE = 0, 1
 # Places in `numbers`, what changes from step to step:
 COUNT, LARGEST, OPERATIONS, ENTRIES = 0, 1, 2, 3
@@ -55,7 +57,7 @@ def by_bounds(state, options, rows, columns, metric, stored, evaluations):  # ty
 
     Returns MORE where a step wants more than `evaluations`, else DONE.
     """
-    n, c = len(state.nearest_cost), len(state.left)
+    n = len(state.nearest_cost)
     row, squares = np.empty((1, n), np.float32), np.empty(len(state.squares), np.float32)
     spare = np.empty((1, _WIDE), np.float32)
     changed, before = np.empty(n, np.int64), np.empty(n, np.float32)
@@ -65,9 +67,9 @@ def by_bounds(state, options, rows, columns, metric, stored, evaluations):  # ty
         if options.sampled:
             if pool_step != step:
                 pool, pool_step = sample(state.left, step, options), step
-            j = _best_of(pool, state.bounds)
+            j = pool[_best(state.bounds[pool])]
         else:
-            j = _best(state.bounds, c)
+            j = _best(state.bounds)
         if state.evaluated[j] == step and held == j:
             _take(state, j, row[0], squares, changed, before)
             seen, held = 0, -1
@@ -100,33 +102,30 @@ def by_differences(state, options, rows, columns, metric, stored, neighbours):  
     changed, before = np.empty(n, np.int64), np.empty(n, np.float32)
     single = n if stored.size else n * (1 + (len(rows[0]) + len(rows[2])) // 16)  # cost of one gain computed afresh
     _refresh(state, neighbours)
+    everything = np.arange(c)
     while int(numbers[COUNT]) < options.limit:
-        step = int(numbers[COUNT])
-        pool = sample(state.left, step, options) if options.sampled else np.empty(0, np.int64)
-        slack = _ROUNDING * numbers[LARGEST] * (2 * n + 2 * numbers[OPERATIONS]) if numbers[OPERATIONS] else 0.0
-        best = _best_of(pool, running) if options.sampled else _best(running, c)
-        if slack:
+        pool = sample(state.left, int(numbers[COUNT]), options) if options.sampled else everything
+        eligible = running[pool] if options.sampled else running
+        best = pool[_best(eligible)]
+        compared = False
+        if numbers[OPERATIONS]:
+            slack = _ROUNDING * numbers[LARGEST] * (2 * n + 2 * numbers[OPERATIONS])
             floor = running[best] - 2 * slack
-            rivals = _above(pool, running, floor) if options.sampled else _count_above(running, floor)
+            rivals = _count_above(eligible, floor)
             if rivals > 1 and rivals * single > 2 * numbers[ENTRIES] + n + c:
                 _refresh(state, neighbours)
-                slack = 0.0
-                best = _best_of(pool, running) if options.sampled else _best(running, c)
+                best = pool[_best(running[pool] if options.sampled else running)]
             elif rivals > 1:
-                best, largest = -1, -np.inf
-                for place in range(len(pool) if options.sampled else c):
-                    j = pool[place] if options.sampled else place
+                compared, largest = True, -np.inf
+                for j in pool:
                     if running[j] >= floor:
                         cost_row(j, rows, columns, metric, stored, len(squares) > 0, row, squares, spare)
                         fresh = gain(row[0], state.nearest_cost, state.weights)
                         if fresh > largest:
                             best, largest = j, fresh
                             best_row[:], best_squares[:] = row, squares
-                _pick(state, best, best_row[0], best_squares, neighbours, changed, before)
-                if is_covered(state, options):
-                    return
-                continue
-        cost_row(best, rows, columns, metric, stored, len(squares) > 0, best_row, best_squares, spare)
+        if not compared:
+            cost_row(best, rows, columns, metric, stored, len(squares) > 0, best_row, best_squares, spare)
         _pick(state, best, best_row[0], best_squares, neighbours, changed, before)
         if is_covered(state, options):
             return
@@ -195,8 +194,9 @@ def _refresh(state, neighbours):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _best(values, n):  # type: ignore[no-untyped-def]
+def _best(values):  # type: ignore[no-untyped-def]
     """The first of the largest; four at a time, since each comparison waits for the one before."""
+    n = len(values)
     a = b = c = d = -np.inf
     for j in range(0, n - 3, 4):
         a = values[j] if values[j] > a else a
@@ -213,26 +213,9 @@ def _best(values, n):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _best_of(pool, values):  # type: ignore[no-untyped-def]
-    best = pool[0]
-    for j in pool:
-        if values[j] > values[best]:
-            best = j
-    return best
-
-
-@numba.njit(cache=True, nogil=True)
 def _count_above(values, floor):  # type: ignore[no-untyped-def]
     count = 0
     for j in range(len(values)):
-        count += values[j] >= floor
-    return count
-
-
-@numba.njit(cache=True, nogil=True)
-def _above(pool, values, floor):  # type: ignore[no-untyped-def]
-    count = 0
-    for j in pool:
         count += values[j] >= floor
     return count
 
@@ -243,10 +226,9 @@ def sample(left, step, options):  # type: ignore[no-untyped-def]
     places = np.flatnonzero(left)
     size = min(len(places), max(1, math.ceil(options.ratio / (step + 1) if options.by_step else options.ratio)))
     words = np.empty(len(places), np.uint64)
-    golden = np.uint64(0x9E3779B97F4A7C15)
-    word = _mix((options.word ^ np.uint64(step)) + golden)
+    word = _mix((options.word ^ np.uint64(step)) + GOLDEN)
     for place in range(len(places)):
-        words[place] = _mix((word ^ np.uint64(places[place])) + golden)
+        words[place] = _mix((word ^ np.uint64(places[place])) + GOLDEN)
     if size == len(places):
         return places
     last = np.partition(words, size - 1)[size - 1]
@@ -257,10 +239,3 @@ def sample(left, step, options):  # type: ignore[no-untyped-def]
             chosen[count] = places[place]
             count += 1
     return chosen
-
-
-@numba.njit(cache=True, nogil=True)
-def _mix(x):  # type: ignore[no-untyped-def]
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))

@@ -55,7 +55,7 @@ class Cover:
     medoids: tuple[Held, ...]
     order: Int64  # rows, as picked
     objective: Objective
-    c1: float
+    c1: float | None
     cost: float
     scatter: int = 0
 

@@ -78,28 +78,10 @@ class DeviceProblem:
 
 def on_device(problem: Problem | DeviceProblem, device: torch.device) -> DeviceProblem:
     """The problem with its numbers on the device; those that are there already are not copied."""
-    tensors: list[Tensor | None]
-    if isinstance(problem, DeviceProblem):
-        tensors = [problem.residuals, problem.embeddings, problem.weights, problem.candidates]
-    else:
-        tensors = [
-            None if array is None else torch.from_numpy(array if array.flags.writeable else array.copy())
-            for array in (problem.residuals, problem.embeddings, problem.weights, problem.candidates)
-        ]
-    residuals, embeddings, weights, candidates = (None if x is None else x.to(device) for x in tensors)
-    assert residuals is not None
-    return DeviceProblem(
-        residuals=residuals,
-        embeddings=embeddings,
-        weights=weights,
-        candidates=candidates,
-        objective=problem.objective,
-        budget=problem.budget,
-        tolerance=problem.tolerance,
-        measure=problem.measure,
-        solver=problem.solver,
-        epsilon=problem.epsilon,
-        seed=problem.seed,
-        memory=problem.memory,
-        limit=problem.limit,
-    )
+    tensors: dict[str, Tensor | None] = {}
+    for name in ("residuals", "embeddings", "weights", "candidates"):
+        values = getattr(problem, name)
+        if isinstance(values, np.ndarray):
+            values = torch.from_numpy(values if values.flags.writeable else values.copy())
+        tensors[name] = None if values is None else values.to(device)
+    return DeviceProblem(**(vars(problem) | tensors))  # the same fields in both
