@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.nn import functional
 
 from selection.proxies import Int64
 from selection.strategies import Candidates
 from workers.group import Group
+from workers.measuring import losses_and_residuals
 from workers.models import last_linear
 
 
@@ -84,14 +84,12 @@ class Harvest:
         order = np.argsort(seen)
         assert np.array_equal(seen[order], ids), "every example has one original in an epoch"
         logits = torch.from_numpy(np.concatenate([part.logits for part in parts])[order])
-        target = torch.from_numpy(labels)
-        residuals = functional.softmax(logits, dim=1)
-        residuals[torch.arange(len(target)), target] -= 1.0
+        losses, residuals = losses_and_residuals(logits, torch.from_numpy(labels))
         embeddings = [part.embeddings for part in parts if part.embeddings is not None]
         candidates = Candidates(
             ids=ids,
             labels=labels,
-            losses=functional.cross_entropy(logits, target, reduction="none").numpy(),
+            losses=losses.numpy(),
             residuals=residuals.numpy(),
             embeddings=np.concatenate(embeddings)[order] if embeddings else None,
         )

@@ -140,7 +140,6 @@ class _Trial:
         selected = self.augmented.update(self.epoch, clock)
         if selected is not None:
             self.selections.append(selected)
-        torch.set_num_threads(self.spec.resources.cpus)  # Numba's first kernel resets OpenMP's, and with it the sums
         rate = learning_rate(spec.training, self.epoch)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate

@@ -47,6 +47,13 @@ def evaluate(
     return sum(total[0] for total in totals) / len(labels), sum(total[1] for total in totals) / len(labels)
 
 
+def losses_and_residuals(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy (n,) and softmax(logits) - onehot(label) (n, C) of logits (n, C) and labels (n,)."""
+    residuals = functional.softmax(logits, dim=1)
+    residuals[torch.arange(len(target)), target] -= 1.0
+    return functional.cross_entropy(logits, target, reduction="none"), residuals
+
+
 @dataclass(frozen=True)
 class _Part:
     losses: npt.NDArray[np.float32]
@@ -73,16 +80,17 @@ def measure_candidates(
     mine = share(len(ids), group)
     inputs: list[torch.Tensor] = []
     hook = last_linear(model).register_forward_pre_hook(lambda _, args: inputs.append(args[0])) if embeddings else None
-    losses, residuals = [], []
+    losses: list[torch.Tensor] = []
+    residuals: list[torch.Tensor] = []
     try:
         with _evaluation_mode(model):
             for start in range(mine.start, mine.stop, _BATCH):
                 rows = slice(start, min(start + _BATCH, mine.stop))
                 target = torch.from_numpy(labels[rows]).to(images.device)
                 logits = model(normalize(images.take(ids[rows]))).float()
-                losses.append(functional.cross_entropy(logits, target, reduction="none"))
-                residuals.append(functional.softmax(logits, dim=1))
-                residuals[-1][torch.arange(len(target)), target] -= 1.0
+                loss, residual = losses_and_residuals(logits, target)
+                losses.append(loss)
+                residuals.append(residual)
     finally:
         if hook is not None:
             hook.remove()
