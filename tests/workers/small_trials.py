@@ -1,11 +1,15 @@
 """Small trials on digits, run through the loop, and what they leave behind."""
 
+import contextlib
 import io
+import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from selection.mapper import SerialMapper
@@ -117,3 +121,25 @@ class Doomed(LocalStorage):
     def delete(self, key: str) -> None:
         self._live()
         super().delete(key)
+
+
+def gone_on_after_any_kill(spec: TrialSpec, folder: Path, images: ImageData) -> Iterator[LocalStorage]:
+    """Kill a trial before each change of its storage in turn, run it again, and see that it leaves the same behind.
+
+    Gives the storage of each.
+    """
+    whole = LocalStorage(folder / "whole")
+    run(spec, whole, images)
+    expected = left_behind(whole)
+    result = trial_key(trial_id(spec, images.fingerprint), "result.json")
+    assert result in expected
+    for life in itertools.count():
+        storage = LocalStorage(folder / str(life))
+        with contextlib.suppress(Killed):
+            run(spec, Doomed(storage.root, life), images)
+        if storage.exists(result):
+            break
+        run(spec, storage, images, notify=pytest.fail)
+        assert left_behind(storage) == expected, f"killed before change {life}"
+        yield storage
+    assert life > 5

@@ -1,6 +1,5 @@
 """The loop: exact arithmetic, exact repetition, exact continuation."""
 
-import contextlib
 import itertools
 import math
 from pathlib import Path
@@ -9,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 from small_trials import (
-    Doomed,
-    Killed,
     context,
+    gone_on_after_any_kill,
     left_behind,
     mlp_losses,
     plain_inputs,
@@ -247,21 +245,8 @@ class TestContinuation:
             training={"regime": "random+augmented", "epochs": 4, "batch_size": 64},
             checkpoints={"every": 1, "keep": [2, 4]},
         )
-        whole = LocalStorage(tmp_path / "whole")
-        run(spec, whole, images)
-        expected = left_behind(whole)
-        result = trial_key(trial_id(spec, images.fingerprint), "result.json")
-        assert result in expected
-        for life in itertools.count():
-            storage = LocalStorage(tmp_path / str(life))
-            with contextlib.suppress(Killed):
-                run(spec, Doomed(storage.root, life), images)
-            if storage.exists(result):
-                break
-            run(spec, storage, images, notify=pytest.fail)
-            assert left_behind(storage) == expected, f"killed before change {life}"
+        for storage in gone_on_after_any_kill(spec, tmp_path, images):
             self.check_times(spec, storage, images)
-        assert life > 5
 
     @pytest.mark.parametrize("stop", [1, 2, 3, 4])
     @pytest.mark.parametrize("every", [1, 2, 3])

@@ -1,6 +1,5 @@
 """Selections that overlap with training: swapped exactly when due, whatever the timing, the kills and the errors."""
 
-import contextlib
 import itertools
 import subprocess
 import sys
@@ -13,9 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from small_trials import (
-    Doomed,
-    Killed,
     context,
+    gone_on_after_any_kill,
     left_behind,
     mlp_losses,
     plain_inputs,
@@ -222,19 +220,8 @@ class TestContinuation:
             model={"name": "small_cnn", "width": 4},
             selection={"strategy": strategy, "warmup_epochs": 1},
         )
-        whole = LocalStorage(tmp_path / "whole")
-        run(spec, whole, images)
-        expected = left_behind(whole)
-        result = trial_key(trial_id(spec, images.fingerprint), "result.json")
-        for life in itertools.count():
-            storage = LocalStorage(tmp_path / str(life))
-            with contextlib.suppress(Killed):
-                run(spec, Doomed(storage.root, life), images)
-            if storage.exists(result):
-                break
-            run(spec, storage, images, notify=pytest.fail)
-            assert left_behind(storage) == expected, f"killed before change {life}"
-        assert life > 5
+        for _ in gone_on_after_any_kill(spec, tmp_path, images):
+            pass
 
 
 class TestFailure:
