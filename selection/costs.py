@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from selection.compiling import inner, kernel
 from selection.distances import Points
 from selection.objectives import Metric
 from selection.problem import Float64
@@ -55,7 +55,7 @@ class Costs:
         return out
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def block_costs(rows, columns, metric, top, bottom, out):  # type: ignore[no-untyped-def]
     """Costs of rows top..bottom to all columns."""
     points, norms, others, other_norms = rows
@@ -75,7 +75,7 @@ def block_costs(rows, columns, metric, top, bottom, out):  # type: ignore[no-unt
             tile_costs(part, lower - upper, left, right - left, objective, rate, empty)
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def cost_row(j, rows, columns, metric, stored, squared, row, squares, spare):  # type: ignore[no-untyped-def]
     """row[0, i] = phi(d_ij) for candidate j; squares[i] = d_ij^2 where asked for. spare: (1, width)."""
     points, norms, others, other_norms = rows
@@ -90,14 +90,16 @@ def cost_row(j, rows, columns, metric, stored, squared, row, squares, spare):  #
                 points, norms, others, other_norms, left, right, row, spare, left,
             )  # fmt: skip
         if squared:
-            squares[:] = row[0]
+            for i in range(n):
+                squares[i] = row[0, i]
     if stored.size:
-        row[0] = stored[j]
+        for i in range(n):
+            row[0, i] = stored[j, i]
     else:
-        tile_costs(row, 1, 0, n, objective, rate, empty)
+        tile_costs(row, np.int64(1), np.int64(0), n, objective, rate, empty)
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def gain(row, nearest_cost, weights):  # type: ignore[no-untyped-def]
     """sum_i w_i max(0, m_i - phi_ij), in float64, by i: the definition of a marginal gain to the last bit."""
     total = 0.0
@@ -106,7 +108,7 @@ def gain(row, nearest_cost, weights):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _add(tile, height, width, nearest_cost, weights, top, totals):  # type: ignore[no-untyped-def]
     """The next `height` terms of each total."""
     for i in range(height):
@@ -115,7 +117,7 @@ def _add(tile, height, width, nearest_cost, weights, top, totals):  # type: igno
             totals[j] += weight * max(0.0, least - np.float64(row[j]))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _computed_gains(rows, columns, metric, nearest_cost, weights, totals):  # type: ignore[no-untyped-def]
     points, norms, others, other_norms = rows
     to_points, to_norms, to_others, to_other_norms = columns
@@ -128,13 +130,13 @@ def _computed_gains(rows, columns, metric, nearest_cost, weights, totals):  # ty
             bottom = min(top + _TALL, len(nearest_cost))
             tile_squares(
                 points, norms, others, other_norms, top, bottom,
-                to_points, to_norms, to_others, to_other_norms, left, right, tile, spare, 0,
+                to_points, to_norms, to_others, to_other_norms, left, right, tile, spare, np.int64(0),
             )  # fmt: skip
-            tile_costs(tile, bottom - top, 0, right - left, objective, rate, empty)
+            tile_costs(tile, bottom - top, np.int64(0), right - left, objective, rate, empty)
             _add(tile, bottom - top, right - left, nearest_cost, weights, top, totals[left:right])
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _stored_gains(matrix, chosen, nearest_cost, weights, totals):  # type: ignore[no-untyped-def]
     first, n = chosen[0], len(chosen)
     if chosen[-1] - first + 1 == n:  # side by side, as when all are asked for: many sums at a time

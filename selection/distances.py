@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selection.proxies import Float32
+from selection.tiles import FOURS
 
 Float64 = npt.NDArray[np.float64]
 
@@ -20,7 +21,7 @@ Float64 = npt.NDArray[np.float64]
 class Points:
     """The points g, or g ⊗ [h, 1] where there are embeddings, of one selection problem; distances times `scale`."""
 
-    first: Float32  # (C, n) columns of g, the largest number in [0.5, 1)
+    first: Float32  # (C, n) columns of g, the largest number in [0.5, 1); C filled up with zeros to a multiple of 4
     first_norms: Float64  # (n,) squared
     second: Float32  # (D + 1, n) columns of [h, 1], likewise; (0, 0) where the proxies are g alone
     second_norms: Float64
@@ -74,14 +75,15 @@ def measured_points(residuals: Float32, embeddings: Float32 | None) -> Points:
         second=second,
         second_norms=_squared_norms(second),
         scale=math.ldexp(1.0, exponent + second_exponent),
-        dimension=len(first) * max(1, len(second)),
+        dimension=residuals.shape[1] * (1 if embeddings is None else embeddings.shape[1] + 1),
     )
 
 
 def _unit_columns(rows: Float32) -> tuple[Float32, int]:
     largest = max(float(rows.max()), -float(rows.min()))
     exponent = math.frexp(largest)[1]
-    columns = np.array(rows.T, order="C")
+    columns = np.zeros((-(-rows.shape[1] // FOURS) * FOURS, len(rows)), np.float32)
+    columns[: rows.shape[1]] = rows.T
     if -126 <= exponent <= 126:
         columns *= np.float32(math.ldexp(1.0, -exponent))
     else:  # beyond what one float32 factor reaches

@@ -3,10 +3,10 @@
 import os
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from selection.compiling import kernel
 from selection.distances import Float64
 from selection.proxies import Proxies
 from selection.threads import Crew
@@ -33,7 +33,7 @@ def _gradient(proxies: Proxies, rows: Any, weights: Float64) -> Float64:
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _outer_sum(columns, inputs, total):  # type: ignore[no-untyped-def]
     """total += sum_i g_i ⊗ h_i, (C, D). Not BLAS, whose sums depend on the number of its threads."""
     for c in range(len(columns)):

@@ -6,6 +6,7 @@ gains are kept by differences over these lists: a pick costs a row of distances 
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from time import perf_counter
 
@@ -17,7 +18,8 @@ from selection.distances import Points, measured_points
 from selection.neighbours import BYTES, Neighbours, estimated_entries, find_neighbours
 from selection.objectives import Metric, cost_matrix, metric
 from selection.problem import Float64, Picks, Problem
-from selection.randomness import stream_word
+from selection.proxies import Int64
+from selection.sampling import Sampler
 from selection.threads import Crew
 from selection.tiles import FROBENIUS
 
@@ -65,18 +67,17 @@ def _solve(problem: Problem, crew: Crew) -> Picks:
     options = _options(problem, transform, candidates.count)
     state = _start(costs, weights[counted], options)
     _first_bounds(costs, state, crew)
-    _lazy_steps(costs, state, options._replace(limit=1), crew)
+    sampler = Sampler.of(problem, candidates.count)
+    _lazy_steps(costs, state, options._replace(limit=1), sampler, crew)
     kept = 0 if matrix is None else matrix.nbytes
     most = min(max(0, problem.limit - kept) // BYTES, ground.count * candidates.count)
     while not _finished(state, options):
         listed = _neighbours(costs, state, most, crew) if problem.solver != "lazy" else None
         if listed is not None:
-            steps.by_differences(
-                state, options, ground.arrays, candidates.arrays, transform.arguments, costs.stored, listed.arrays
-            )
+            _difference_steps(costs, state, options, sampler, listed)
             break
-        further = options.limit if problem.solver == "lazy" else int(state.numbers[steps.COUNT]) + 1
-        _lazy_steps(costs, state, options._replace(limit=further), crew)
+        further = options.limit if problem.solver == "lazy" else _count(state) + 1
+        _lazy_steps(costs, state, options._replace(limit=further), sampler, crew)
     return _answer(problem, costs, state)
 
 
@@ -86,16 +87,8 @@ def _options(problem: Problem, transform: Metric, candidates: int) -> steps.Opti
         tolerance = problem.tolerance / (transform.unit if of_costs else transform.scale)
         if problem.objective == "frobenius":
             tolerance = (problem.tolerance / transform.scale) ** 2
-    ratio = candidates * math.log(1 / problem.epsilon)
-    return steps.Options(
-        limit=candidates if problem.budget is None else problem.budget,
-        tolerance=tolerance,
-        of_costs=of_costs,
-        sampled=problem.solver == "stochastic",
-        ratio=ratio if problem.budget is None else ratio / problem.budget,
-        by_step=problem.budget is None,
-        word=stream_word(problem.seed, "selection"),
-    )
+    limit = candidates if problem.budget is None else problem.budget
+    return steps.Options(limit=limit, tolerance=tolerance, of_costs=of_costs)
 
 
 def _start(costs: Costs, weights: Float64, options: steps.Options) -> steps.State:
@@ -145,23 +138,42 @@ def _sums_of_squares(ground: Points, candidates: Points, weights: Float64) -> tu
     return sums, 2.0**-24 * digits * (dim + 8) * np.maximum(sums, 0.0) + 1e-12 * terms
 
 
-def _lazy_steps(costs: Costs, state: steps.State, options: steps.Options, crew: Crew) -> None:
+def _lazy_steps(costs: Costs, state: steps.State, options: steps.Options, sampler: Sampler | None, crew: Crew) -> None:
     """Steps by bounds; where one wants many gains, these are computed together."""
     batch = _BATCH
     rows, columns = costs.ground.arrays, costs.candidates.arrays
-    while steps.by_bounds(state, options, rows, columns, costs.metric.arguments, costs.stored, _SINGLE):
-        step = int(state.numbers[steps.COUNT])
-        stale = state.left & (state.evaluated != step)
-        if options.sampled:
-            drawn = np.zeros(len(stale), np.bool_)
-            drawn[steps.sample(state.left, step, options)] = True
-            stale &= drawn
-        places = np.flatnonzero(stale)
-        if len(places) > batch:
-            places = np.sort(places[np.argpartition(-state.bounds[places], batch - 1)[:batch]])
-        state.bounds[places] = costs.gains(places, state.nearest_cost, state.weights, crew)
-        state.evaluated[places] = step
-        batch *= 2
+    for pool, limit in _pools(state, options, sampler):
+        now = options._replace(limit=limit)
+        while steps.by_bounds(state, now, pool, rows, columns, costs.metric.arguments, costs.stored, _SINGLE):
+            step = _count(state)
+            some = pool if len(pool) else np.flatnonzero(state.left)
+            places = some[state.evaluated[some] != step]
+            if len(places) > batch:
+                places = np.sort(places[np.argpartition(-state.bounds[places], batch - 1)[:batch]])
+            state.bounds[places] = costs.gains(places, state.nearest_cost, state.weights, crew)
+            state.evaluated[places] = step
+            batch *= 2
+
+
+def _difference_steps(
+    costs: Costs, state: steps.State, options: steps.Options, sampler: Sampler | None, listed: Neighbours
+) -> None:
+    """Steps on running gains."""
+    rows, columns = costs.ground.arrays, costs.candidates.arrays
+    state.numbers[steps.ENTRIES] = -1
+    for pool, limit in _pools(state, options, sampler):
+        now = options._replace(limit=limit)
+        steps.by_differences(state, now, pool, rows, columns, costs.metric.arguments, costs.stored, listed.arrays)
+
+
+def _pools(state: steps.State, options: steps.Options, sampler: Sampler | None) -> Iterator[tuple[Int64, int]]:
+    """The candidates to pick from, none for all, and up to how many picks: all at once, or a sample a step."""
+    if sampler is None:
+        yield np.empty(0, np.int64), options.limit
+        return
+    while not _finished(state, options):
+        step = _count(state)
+        yield sampler.draw(state.left, step), step + 1
 
 
 def _neighbours(costs: Costs, state: steps.State, most: int, crew: Crew) -> Neighbours | None:
@@ -175,13 +187,18 @@ def _neighbours(costs: Costs, state: steps.State, most: int, crew: Crew) -> Neig
     return find_neighbours(costs, state.nearest_cost, room, crew)
 
 
+def _count(state: steps.State) -> int:
+    """Picks so far."""
+    return int(state.numbers[steps.COUNT])
+
+
 def _finished(state: steps.State, options: steps.Options) -> bool:
-    count = int(state.numbers[steps.COUNT])
+    count = _count(state)
     return count == options.limit or (count > 0 and bool(steps.is_covered(state, options)))
 
 
 def _answer(problem: Problem, costs: Costs, state: steps.State) -> Picks:
-    count = int(state.numbers[steps.COUNT])
+    count = _count(state)
     order = state.order[:count].copy()
     gamma = np.bincount(state.nearest, state.weights, costs.candidates.count)[order].astype(np.float64)
     rows = order if problem.candidates is None else problem.candidates[order]

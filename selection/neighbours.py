@@ -7,10 +7,10 @@ t picks about 1/(5 t) of them. Exact gains can be kept by differences over these
 import threading
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from selection.compiling import inner, kernel
 from selection.costs import Costs
 from selection.proxies import Float32, Int64
 from selection.threads import Crew
@@ -75,7 +75,7 @@ def find_neighbours(costs: Costs, nearest_cost: Float32, most: int, crew: Crew) 
     return None if used > most else Neighbours(starts, lengths, *found)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _count(block, nearest_cost):  # type: ignore[no-untyped-def]
     count = 0
     for i in range(len(block)):
@@ -85,7 +85,7 @@ def _count(block, nearest_cost):  # type: ignore[no-untyped-def]
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _keep(block, nearest_cost, start, stop, starts, lengths, candidates, costs):  # type: ignore[no-untyped-def]
     place = start
     for i in range(len(block)):
@@ -99,7 +99,7 @@ def _keep(block, nearest_cost, start, stop, starts, lengths, candidates, costs):
         lengths[i] = place - starts[i]
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def gains_of_all(neighbours, nearest_cost, weights, left, running):  # type: ignore[no-untyped-def]
     """running[j] = sum_i w_i max(0, m_i - phi_ij), by i; -inf where j is not left. The bits of `costs.gain`."""
     starts, lengths, candidates, costs = neighbours
@@ -114,7 +114,7 @@ def gains_of_all(neighbours, nearest_cost, weights, left, running):  # type: ign
             running[j] = -np.inf
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def correct(neighbours, i, old, new, weight, running):  # type: ignore[no-untyped-def]
     """Take off what the candidates lose when m_i falls from old to new, and drop those that can gain no more."""
     starts, lengths, candidates, costs = neighbours

@@ -13,9 +13,9 @@ Under rbf, float32 cannot tell distances beyond about 17 dim apart: all have cos
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from selection.compiling import kernel
 from selection.distances import Points
 from selection.problem import Objective
 from selection.proxies import Float32
@@ -66,7 +66,7 @@ def cost_matrix(points: Points, metric: Metric, crew: Crew) -> Float32:
     return matrix
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _fill(matrix, rows, top, bottom, metric):  # type: ignore[no-untyped-def]
     """Rows top..bottom up to the diagonal, and the same columns above it."""
     points, norms, others, other_norms = rows
@@ -76,9 +76,9 @@ def _fill(matrix, rows, top, bottom, metric):  # type: ignore[no-untyped-def]
         right = min(left + _TILE, bottom)
         tile_squares(
             points, norms, others, other_norms, top, bottom,
-            points, norms, others, other_norms, left, right, tile, spare, 0,
+            points, norms, others, other_norms, left, right, tile, spare, np.int64(0),
         )  # fmt: skip
         height, width = bottom - top, right - left
-        tile_costs(tile, height, 0, width, objective, rate, empty)
+        tile_costs(tile, height, np.int64(0), width, objective, rate, empty)
         matrix[top:bottom, left:right] = tile[:height, :width]
         matrix[left:right, top:bottom] = tile[:height, :width].T
