@@ -30,12 +30,12 @@ class Costs:
         """As the kernels take it: empty where nothing is stored."""
         return np.empty((0, 0), np.float32) if self.matrix is None else self.matrix
 
-    def block(self, top: int, bottom: int, buffer: Float32) -> Float32:
-        """Costs of some examples to all candidates, (bottom - top, candidates); in the buffer where not stored."""
+    def of(self, rows: Int64) -> Float32:
+        """Costs of some examples to all candidates, (rows, candidates)."""
         if self.matrix is not None:
-            return self.matrix[top:bottom]
-        out = buffer[: bottom - top]
-        block_costs(self.ground.arrays, self.candidates.arrays, self.metric.arguments, top, bottom, out)
+            return self.matrix[rows]
+        out = np.empty((len(rows), self.candidates.count), np.float32)
+        block_costs(self.ground.some(rows).arrays, self.candidates.arrays, self.metric.arguments, 0, len(rows), out)
         return out
 
     def gains(self, chosen: Int64, nearest_cost: Float32, weights: Float64, crew: Crew) -> Float64:
@@ -53,6 +53,11 @@ class Costs:
 
         crew.share(len(chosen), min(_AT_ONCE, max(16, -(-len(chosen) // (2 * crew.threads)))), work)
         return out
+
+
+def spread(n: int, most: int) -> Int64:
+    """Some of n rows, evenly spread."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
 
 
 @kernel

@@ -13,19 +13,22 @@ from time import perf_counter
 import numpy as np
 
 from selection import steps
-from selection.costs import Costs
+from selection.costs import Costs, block_costs, spread
 from selection.distances import Points, measured_points
 from selection.neighbours import BYTES, Neighbours, estimated_entries, find_neighbours
 from selection.objectives import Metric, cost_matrix, metric
 from selection.problem import Float64, Picks, Problem
-from selection.proxies import Int64
+from selection.proxies import Float32, Int64
 from selection.sampling import Sampler
 from selection.threads import Crew
 from selection.tiles import FROBENIUS
 
 _SINGLE = 32  # gains computed one by one before many are computed at once
 _BATCH = 64
+_GUESSED_BY = 64  # examples
 _DENSE_DIM = 24  # below this, computing a cost again is cheaper than keeping it
+_FEW = 24  # entries for each example and candidate: below this, listing them for the candidates, too, pays
+_AT_ONCE = 1 << 20  # costs
 _DENSE_SHARE = 2  # 1 / the share of the limit that kept costs may take: the lists need the rest
 
 
@@ -66,19 +69,59 @@ def _solve(problem: Problem, crew: Crew) -> Picks:
     costs = Costs(ground, candidates, transform, matrix)
     options = _options(problem, transform, candidates.count)
     state = _start(costs, weights[counted], options)
-    _first_bounds(costs, state, crew)
     sampler = Sampler.of(problem, candidates.count)
-    _lazy_steps(costs, state, options._replace(limit=1), sampler, crew)
     kept = 0 if matrix is None else matrix.nbytes
     most = min(max(0, problem.limit - kept) // BYTES, ground.count * candidates.count)
+    listed = _first_pick(costs, state, options, sampler, 0 if problem.solver == "lazy" else most, crew)
     while not _finished(state, options):
-        listed = _neighbours(costs, state, most, crew) if problem.solver != "lazy" else None
+        if listed is None and problem.solver != "lazy":
+            listed = _neighbours(costs, state.nearest_cost, state.weights, most, crew)
         if listed is not None:
-            _difference_steps(costs, state, options, sampler, listed)
+            _difference_steps(costs, state, options, sampler, listed, crew)
             break
         further = options.limit if problem.solver == "lazy" else _count(state) + 1
         _lazy_steps(costs, state, options._replace(limit=further), sampler, crew)
     return _answer(problem, costs, state)
+
+
+def _first_pick(
+    costs: Costs, state: steps.State, options: steps.Options, sampler: Sampler | None, most: int, crew: Crew
+) -> Neighbours | None:
+    """The first step, from bounds on all gains; with it the lists, where they came out on the way."""
+    listed, guess = None, -1
+    if costs.metric.code == FROBENIUS:
+        _bound_in_closed_form(costs, state)
+    elif sampler is not None:
+        state.bounds[:] = np.inf  # only the sample's gains are wanted
+    else:
+        guess = _guess(costs, state, crew)
+        listed = _list_and_bound(costs, state, guess, most, crew)
+        if listed is None:
+            state.bounds[:] = costs.gains(np.arange(len(state.left)), state.nearest_cost, state.weights, crew)
+            state.evaluated[:] = 0
+    _lazy_steps(costs, state, options._replace(limit=1), sampler, crew)
+    return listed if state.order[0] == guess else None
+
+
+def _guess(costs: Costs, state: steps.State, crew: Crew) -> int:
+    """The likely first pick: by some of the examples, then the best of the best by all of them."""
+    rows = spread(costs.ground.count, _GUESSED_BY)
+    sums = np.einsum("i,ij->j", state.weights[rows], costs.of(rows))  # BLAS's threads would spin on a while
+    likely = np.sort(np.argsort(sums, kind="stable")[:_SINGLE])
+    return int(likely[costs.gains(likely, state.nearest_cost, state.weights, crew).argmax()])
+
+
+def _list_and_bound(costs: Costs, state: steps.State, guess: int, most: int, crew: Crew) -> Neighbours | None:
+    """One pass over all pairs: the sums of their costs, which bound the gains, and the lists if the guess is right."""
+    medoid = costs.candidates.some(np.array([guess]))
+    nearest_cost = np.empty((1, costs.ground.count), np.float32)
+    block_costs(medoid.arrays, costs.ground.arrays, costs.metric.arguments, 0, 1, nearest_cost)
+    sums = np.empty(len(state.left))
+    listed = _neighbours(costs, nearest_cost[0], state.weights, most, crew, sums)
+    if listed is not None:
+        largest = state.weights.sum() * float(costs.metric.empty)
+        state.bounds[:] = largest * (1 + 4 * costs.ground.count * 2.0**-53) - sums
+    return listed
 
 
 def _options(problem: Problem, transform: Metric, candidates: int) -> steps.Options:
@@ -108,12 +151,8 @@ def _start(costs: Costs, weights: Float64, options: steps.Options) -> steps.Stat
     )
 
 
-def _first_bounds(costs: Costs, state: steps.State, crew: Crew) -> None:
-    """Bounds on the gains of the first pick: for squared distances from their sum in closed form, else the gains."""
-    if costs.metric.code != FROBENIUS:
-        state.bounds[:] = costs.gains(np.arange(len(state.left)), state.nearest_cost, state.weights, crew)
-        state.evaluated[:] = 0
-        return
+def _bound_in_closed_form(costs: Costs, state: steps.State) -> None:
+    """Bounds on the gains of the first pick for squared distances, from their sums."""
     least, error = _sums_of_squares(costs.ground, costs.candidates, state.weights)
     state.bounds[:] = state.weights.sum() * float(costs.metric.empty) * (1 + 1e-6) - least + error
 
@@ -128,9 +167,9 @@ def _sums_of_squares(ground: Points, candidates: Points, weights: Float64) -> tu
         crossed = np.einsum("dj,dj->j", mean.T @ candidates.first, candidates.second)
         digits = 50.0
     else:
-        norms = weights @ ground.first_norms
+        norms = (weights * ground.first_norms).sum()
         own = candidates.first_norms
-        crossed = (ground.first @ weights) @ candidates.first
+        crossed = np.einsum("c,cj->j", np.einsum("ci,i->c", ground.first, weights), candidates.first)
         digits = 2.0
     terms = norms + total * own
     sums = terms - 2.0 * crossed
@@ -156,14 +195,46 @@ def _lazy_steps(costs: Costs, state: steps.State, options: steps.Options, sample
 
 
 def _difference_steps(
-    costs: Costs, state: steps.State, options: steps.Options, sampler: Sampler | None, listed: Neighbours
+    costs: Costs, state: steps.State, options: steps.Options, sampler: Sampler | None, listed: Neighbours, crew: Crew
 ) -> None:
-    """Steps on running gains."""
-    rows, columns = costs.ground.arrays, costs.candidates.arrays
-    state.numbers[steps.ENTRIES] = -1
+    """Steps on running gains: by distances and entries, then, where few entries are left, by these alone."""
+    ground, candidates = costs.ground, costs.candidates
+    few = -1 if len(state.squares) else _FEW * (ground.count + candidates.count)
+    points = ground.arrays, candidates.arrays, costs.metric.arguments, costs.stored
+    by_candidate, since = None, state.nearest_cost
+    _add_up_gains(state, listed, crew)
     for pool, limit in _pools(state, options, sampler):
         now = options._replace(limit=limit)
-        steps.by_differences(state, now, pool, rows, columns, costs.metric.arguments, costs.stored, listed.arrays)
+        if by_candidate is None and steps.by_differences(state, now, pool, *points, listed.arrays, few) == steps.MORE:
+            by_candidate, since = listed.by_candidate(candidates.count, crew), state.nearest_cost.copy()
+        if by_candidate is not None:
+            steps.by_entries(state, now, pool, listed.arrays, by_candidate.arrays)
+    if by_candidate is not None:
+        _settle_ties(costs, state, since, crew)
+
+
+def _add_up_gains(state: steps.State, listed: Neighbours, crew: Crew) -> None:
+    """Running gains, within the rounding of one correction."""
+    gains = listed.gains(state.nearest_cost, state.weights, len(state.left), crew)
+    state.bounds[:] = np.where(state.left, gains, -np.inf)
+    state.numbers[steps.LARGEST] = max(0.0, state.bounds.max())
+    state.numbers[steps.OPERATIONS] = 1
+    state.numbers[steps.ENTRIES] = listed.lengths.sum()
+
+
+def _settle_ties(costs: Costs, state: steps.State, since: Float32, crew: Crew) -> None:
+    """Give examples whose cost has not changed to the smallest of the medoids at that cost."""
+    picks = np.sort(state.order[: _count(state)])
+    rows = np.flatnonzero(state.nearest_cost == since)
+    medoids = costs.candidates.some(picks)
+
+    def settle(start: int, stop: int) -> None:
+        some = rows[start:stop]
+        found = np.empty((len(some), len(picks)), np.float32)
+        block_costs(costs.ground.some(some).arrays, medoids.arrays, costs.metric.arguments, 0, len(some), found)
+        state.nearest[some] = picks[(found == since[some, None]).argmax(axis=1)]
+
+    crew.share(len(rows), max(1, min(_AT_ONCE // len(picks), -(-len(rows) // crew.threads))), settle)
 
 
 def _pools(state: steps.State, options: steps.Options, sampler: Sampler | None) -> Iterator[tuple[Int64, int]]:
@@ -176,15 +247,17 @@ def _pools(state: steps.State, options: steps.Options, sampler: Sampler | None) 
         yield sampler.draw(state.left, step), step + 1
 
 
-def _neighbours(costs: Costs, state: steps.State, most: int, crew: Crew) -> Neighbours | None:
+def _neighbours(
+    costs: Costs, nearest_cost: Float32, weights: Float64, most: int, crew: Crew, sums: Float64 | None = None
+) -> Neighbours | None:
     """The lists, where they fit."""
     if most == 0:
         return None
-    expected = estimated_entries(costs, state.nearest_cost)
+    expected = estimated_entries(costs, nearest_cost)
     if 1.1 * expected > most:
         return None
-    room = min(most, 2 * expected + 64 * costs.candidates.count)  # memory that is not written to costs nothing
-    return find_neighbours(costs, state.nearest_cost, room, crew)
+    room = min(most, 2 * expected + 64 * costs.candidates.count)
+    return find_neighbours(costs, nearest_cost, weights, room, crew, sums)
 
 
 def _count(state: steps.State) -> int:

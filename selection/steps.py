@@ -17,6 +17,7 @@ from selection.proxies import Float32, Int64
 
 _ROUNDING = 2.0**-53  # of one float64 operation, relative
 _WIDE = 512
+_BLOCK = 512  # values searched for the largest of them
 DONE, MORE = 0, 1
 # Places in `numbers`, what changes from step to step:
 COUNT, LARGEST, OPERATIONS, ENTRIES = 0, 1, 2, 3
@@ -59,7 +60,7 @@ def by_bounds(state, options, pool, rows, columns, metric, stored, evaluations):
     held, seen = -1, 0
     while int(state.numbers[COUNT]) < options.limit:
         step = int(state.numbers[COUNT])
-        j = _best(state.bounds, pool)
+        j, _ = _best(state.bounds, pool)
         if state.evaluated[j] == step and held == j:
             _take(state, j, row[0], squares, changed, before)
             seen, held = 0, -1
@@ -78,12 +79,12 @@ def by_bounds(state, options, pool, rows, columns, metric, stored, evaluations):
 
 
 @kernel
-def by_differences(state, options, pool, rows, columns, metric, stored, neighbours):  # type: ignore[no-untyped-def]
+def by_differences(state, options, pool, rows, columns, metric, stored, neighbours, few):  # type: ignore[no-untyped-def]
     """Steps on running gains, corrected after each pick for the examples whose nearest medoid changed.
 
     pool: as in `by_bounds`. Running gains carry the rounding of their corrections, at most `slack`. All gains that
     might be the largest are computed afresh before one is picked: the pick is the one that computing everything anew
-    would give.
+    would give. Returns MORE where no more than `few` entries are left, else DONE.
     """
     n, c = len(state.nearest_cost), len(state.left)
     row, squares = np.empty((1, n), np.float32), np.empty(len(state.squares), np.float32)
@@ -92,19 +93,17 @@ def by_differences(state, options, pool, rows, columns, metric, stored, neighbou
     numbers, running = state.numbers, state.bounds
     changed, before = np.empty(n, np.int64), np.empty(n, np.float32)
     single = n if stored.size else n * (1 + (len(rows[0]) + len(rows[2])) // 16)  # cost of one gain computed afresh
-    if numbers[ENTRIES] < 0:
-        _refresh(state, neighbours)
     while int(numbers[COUNT]) < options.limit:
-        best = _best(running, pool)
+        best, second = _best(running, pool)
         compared = False
-        if numbers[OPERATIONS]:
-            slack = _ROUNDING * numbers[LARGEST] * (2 * n + 2 * numbers[OPERATIONS])
-            floor = running[best] - 2 * slack
+        slack = _ROUNDING * numbers[LARGEST] * (2 * n + 2 * numbers[OPERATIONS])
+        floor = running[best] - 2 * slack
+        if numbers[OPERATIONS] and second >= floor:
             rivals = _count_above(running, pool, floor)
-            if rivals > 1 and rivals * single > 2 * numbers[ENTRIES] + n + c:
+            if rivals * single > 2 * numbers[ENTRIES] + n + c:
                 _refresh(state, neighbours)
-                best = _best(running, pool)
-            elif rivals > 1:
+                best, _ = _best(running, pool)
+            else:
                 compared, largest = True, -np.inf
                 for place in range(len(pool) if len(pool) else c):
                     j = pool[place] if len(pool) else place
@@ -113,19 +112,79 @@ def by_differences(state, options, pool, rows, columns, metric, stored, neighbou
                         fresh = gain(row[0], state.nearest_cost, state.weights)
                         if fresh > largest:
                             best, largest = j, fresh
-                            row, best_row = best_row, row
-                            squares, best_squares = best_squares, squares
+                            for i in range(n):
+                                best_row[0, i] = row[0, i]
+                            for i in range(len(squares)):
+                                best_squares[i] = squares[i]
         if not compared:
             cost_row(best, rows, columns, metric, stored, len(squares) > 0, best_row, best_squares, spare)
-        _pick(state, best, best_row[0], best_squares, neighbours, changed, before)
+        count = _take(state, best, best_row[0], best_squares, changed, before)
+        _correct(state, neighbours, changed, before, count)
+        if is_covered(state, options):
+            return DONE
+        if numbers[ENTRIES] <= few:
+            return MORE
+    return DONE
+
+
+@kernel
+def by_entries(state, options, pool, neighbours, by_candidate):  # type: ignore[no-untyped-def]
+    """What `by_differences` does where the entries are few: a pick costs the entries of what it changes, no distances.
+
+    Examples as near to the pick as to a medoid that they had when the entries were listed keep that medoid, also where
+    its row is the larger: to be settled in the end.
+    """
+    starts, lengths, examples, costs = by_candidate
+    n = len(state.nearest_cost)
+    numbers, running = state.numbers, state.bounds
+    changed, before = np.empty(n, np.int64), np.empty(n, np.float32)
+    while int(numbers[COUNT]) < options.limit:
+        best, second = _best(running, pool)
+        slack = _ROUNDING * numbers[LARGEST] * (2 * n + 2 * numbers[OPERATIONS])
+        floor = running[best] - 2 * slack
+        if numbers[OPERATIONS] and second >= floor:
+            largest = -np.inf
+            for place in range(len(pool) if len(pool) else len(running)):
+                j = pool[place] if len(pool) else place
+                if running[j] >= floor:
+                    fresh = _listed_gain(state, by_candidate, j)
+                    if fresh > largest:
+                        best, largest = j, fresh
+        step = int(numbers[COUNT])
+        state.order[step] = best
+        state.gains[step] = _listed_gain(state, by_candidate, best)
+        numbers[COUNT] += 1
+        state.left[best] = False
+        running[best] = -np.inf
+        count = 0
+        for place in range(starts[best], starts[best] + lengths[best]):
+            i, cost = examples[place], costs[place]
+            if cost < state.nearest_cost[i]:
+                changed[count], before[count] = i, state.nearest_cost[i]
+                count += 1
+                state.nearest_cost[i] = cost
+                state.nearest[i] = best
+            elif cost == state.nearest_cost[i] and best < state.nearest[i]:
+                state.nearest[i] = best
+        _correct(state, neighbours, changed, before, count)
         if is_covered(state, options):
             return
 
 
 @inner
-def _pick(state, j, row, squares, neighbours, changed, before):  # type: ignore[no-untyped-def]
-    """Make j a medoid, and correct the running gains."""
-    count = _take(state, j, row, squares, changed, before)
+def _listed_gain(state, by_candidate, j):  # type: ignore[no-untyped-def]
+    """`gain`, to the last bit: the examples that are not listed add nothing."""
+    starts, lengths, examples, costs = by_candidate
+    total = 0.0
+    for place in range(starts[j], starts[j] + lengths[j]):
+        i = examples[place]
+        total += state.weights[i] * max(0.0, np.float64(state.nearest_cost[i]) - np.float64(costs[place]))
+    return total
+
+
+@inner
+def _correct(state, neighbours, changed, before, count):  # type: ignore[no-untyped-def]
+    """Correct the running gains for the examples whose m_i changed, and from what."""
     for place in range(count):
         i = changed[place]
         state.numbers[ENTRIES] -= correct(
@@ -191,27 +250,46 @@ def _refresh(state, neighbours):  # type: ignore[no-untyped-def]
 
 @inner
 def _best(values, pool):  # type: ignore[no-untyped-def]
-    """The first of the largest, of all or of a pool; four at a time, since each comparison waits for the one before."""
+    """The first of the largest, of all or of a pool, and the largest of the others.
+
+    Four at a time, since each comparison waits for the one before; then only the largest's block is searched.
+    """
     if len(pool):
-        best = pool[0]
-        for j in pool:
-            if values[j] > values[best]:
-                best = j
-        return best
+        best, largest, second = pool[0], values[pool[0]], -np.inf
+        for j in pool[1:]:
+            second = max(second, min(largest, values[j]))
+            if values[j] > largest:
+                best, largest = j, values[j]
+        return best, second
     n = len(values)
-    a = b = c = d = -np.inf
-    for j in range(0, n - 3, 4):
-        a = values[j] if values[j] > a else a
-        b = values[j + 1] if values[j + 1] > b else b
-        c = values[j + 2] if values[j + 2] > c else c
-        d = values[j + 3] if values[j + 3] > d else d
-    for j in range(n // 4 * 4, n):
-        a = values[j] if values[j] > a else a
-    largest = max(max(a, b), max(c, d))
-    for j in range(n):
+    largest = second = -np.inf
+    at = 0
+    for start in range(0, n, _BLOCK):
+        stop = min(start + _BLOCK, n)
+        a = b = c = d = e = f = g = h = -np.inf
+        for j in range(start, stop - 3, 4):
+            e = max(e, min(a, values[j]))
+            a = max(a, values[j])
+            f = max(f, min(b, values[j + 1]))
+            b = max(b, values[j + 1])
+            g = max(g, min(c, values[j + 2]))
+            c = max(c, values[j + 2])
+            h = max(h, min(d, values[j + 3]))
+            d = max(d, values[j + 3])
+        for j in range(start + (stop - start) // 4 * 4, stop):
+            e = max(e, min(a, values[j]))
+            a = max(a, values[j])
+        high, low = max(a, b), min(a, b)
+        top, under = max(c, d), min(c, d)
+        other = max(max(min(high, top), max(low, under)), max(max(e, f), max(g, h)))
+        highest = max(high, top)
+        second = max(max(second, other), min(largest, highest))
+        if highest > largest:
+            largest, at = highest, start
+    for j in range(at, n):
         if values[j] == largest:
-            return j
-    return -1
+            return j, second
+    return -1, second
 
 
 @inner
