@@ -10,7 +10,7 @@ from selection.objectives import Metric
 from selection.problem import Float64
 from selection.proxies import Float32, Int64
 from selection.threads import Crew
-from selection.tiles import tile_costs, tile_squares
+from selection.tiles import FROBENIUS, tile_costs, tile_squares
 
 _TALL, _WIDE = 64, 256  # of a tile
 _AT_ONCE = 512  # candidates whose gains one thread computes
@@ -36,6 +36,21 @@ class Costs:
             return self.matrix[rows]
         out = np.empty((len(rows), self.candidates.count), np.float32)
         block_costs(self.ground.some(rows).arrays, self.candidates.arrays, self.metric.arguments, 0, len(rows), out)
+        return out
+
+    def to_ground(self, chosen: Int64) -> Float32:
+        """Costs of some candidates to all examples, (chosen, ground)."""
+        if self.matrix is not None:
+            return self.matrix[chosen]
+        return self._computed(chosen, self.metric.arguments)
+
+    def squares(self, j: int) -> Float32:
+        """d_ij^2 of a candidate to all examples, (ground,)."""
+        return self._computed(np.array([j]), (FROBENIUS, np.float32(0), np.float32(np.inf)))[0]
+
+    def _computed(self, chosen: Int64, metric: tuple[int, np.float32, np.float32]) -> Float32:
+        out = np.empty((len(chosen), self.ground.count), np.float32)
+        block_costs(self.candidates.some(chosen).arrays, self.ground.arrays, metric, 0, len(chosen), out)
         return out
 
     def gains(self, chosen: Int64, nearest_cost: Float32, weights: Float64, crew: Crew) -> Float64:

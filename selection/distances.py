@@ -34,8 +34,10 @@ class Points:
         return self.first.shape[1]
 
     @property
-    def arrays(self) -> tuple[Float32, Float64, Float32, Float64]:
+    def arrays(self) -> tuple[Float32, Float64, Float32 | None, Float64 | None]:
         """As the kernels take them."""
+        if not self.second.size:
+            return self.first, self.first_norms, None, None
         return self.first, self.first_norms, self.second, self.second_norms
 
     def some(self, rows: npt.NDArray[Any] | slice) -> "Points":

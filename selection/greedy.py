@@ -89,35 +89,69 @@ def _first_pick(
 ) -> Neighbours | None:
     """The first step, from bounds on all gains; with it the lists, where they came out on the way."""
     listed, guess = None, -1
-    if costs.metric.code == FROBENIUS:
+    if sampler is not None:
+        pool = sampler.draw(state.left, 0)
+        state.bounds[:] = -np.inf
+        state.bounds[pool] = costs.gains(pool, state.nearest_cost, state.weights, crew)
+    elif costs.metric.code == FROBENIUS:
         _bound_in_closed_form(costs, state)
-    elif sampler is not None:
-        state.bounds[:] = np.inf  # only the sample's gains are wanted
     else:
-        guess = _guess(costs, state, crew)
+        guess = _guess(costs, state)
         listed = _list_and_bound(costs, state, guess, most, crew)
         if listed is None:
             state.bounds[:] = costs.gains(np.arange(len(state.left)), state.nearest_cost, state.weights, crew)
-            state.evaluated[:] = 0
-    _lazy_steps(costs, state, options._replace(limit=1), sampler, crew)
-    return listed if state.order[0] == guess else None
+    first, row = _largest_gain(costs, state)
+    _take_first(costs, state, first, row)
+    if sampler is not None:
+        state.bounds[state.left] = np.inf  # nothing is known of the others
+    return listed if first == guess else None
 
 
-def _guess(costs: Costs, state: steps.State, crew: Crew) -> int:
-    """The likely first pick: by some of the examples, then the best of the best by all of them."""
+def _guess(costs: Costs, state: steps.State) -> int:
+    """The likely first pick: the best of those that look best by some of the examples."""
     rows = spread(costs.ground.count, _GUESSED_BY)
     sums = np.einsum("i,ij->j", state.weights[rows], costs.of(rows))  # BLAS's threads would spin on a while
-    likely = np.sort(np.argsort(sums, kind="stable")[:_SINGLE])
-    return int(likely[costs.gains(likely, state.nearest_cost, state.weights, crew).argmax()])
+    likely = np.argsort(sums, kind="stable")[:_SINGLE]
+    return int(likely[np.einsum("ji,i->j", costs.to_ground(likely), state.weights).argmin()])
+
+
+def _largest_gain(costs: Costs, state: steps.State) -> tuple[int, Float32]:
+    """The first pick, ties to the smaller row, and its costs: gains are computed while bounds leave a chance."""
+    best, largest, kept = -1, -np.inf, np.empty(0, np.float32)
+    batch = max(1, min(_SINGLE, _AT_ONCE // costs.ground.count))
+    eligible = np.flatnonzero(state.bounds > -np.inf)
+    order = eligible[np.argsort(-state.bounds[eligible], kind="stable")]
+    for start in range(0, len(order), batch):
+        some = order[start : start + batch]
+        if state.bounds[some[0]] < largest:
+            break
+        rows = costs.to_ground(some)
+        terms = state.weights * np.maximum(0.0, state.nearest_cost.astype(np.float64) - rows)
+        gains = np.cumsum(terms, axis=1)[:, -1]  # one after another, as everywhere
+        for j, gain, row in zip(some.tolist(), gains.tolist(), rows, strict=True):
+            if gain > largest or (gain == largest and j < best):
+                best, largest, kept = j, gain, row
+    state.gains[0] = largest
+    return best, kept
+
+
+def _take_first(costs: Costs, state: steps.State, first: int, row: Float32) -> None:
+    """Make the first pick the medoid of all."""
+    state.order[0] = first
+    state.numbers[steps.COUNT] = 1
+    state.left[first] = False
+    state.bounds[first] = -np.inf
+    state.nearest_cost[:] = np.minimum(row, state.nearest_cost)
+    state.nearest[:] = first
+    if len(state.squares):
+        state.squares[:] = costs.squares(first)
 
 
 def _list_and_bound(costs: Costs, state: steps.State, guess: int, most: int, crew: Crew) -> Neighbours | None:
     """One pass over all pairs: the sums of their costs, which bound the gains, and the lists if the guess is right."""
-    medoid = costs.candidates.some(np.array([guess]))
-    nearest_cost = np.empty((1, costs.ground.count), np.float32)
-    block_costs(medoid.arrays, costs.ground.arrays, costs.metric.arguments, 0, 1, nearest_cost)
+    nearest_cost = costs.to_ground(np.array([guess]))[0]
     sums = np.empty(len(state.left))
-    listed = _neighbours(costs, nearest_cost[0], state.weights, most, crew, sums)
+    listed = _neighbours(costs, nearest_cost, state.weights, most, crew, sums)
     if listed is not None:
         largest = state.weights.sum() * float(costs.metric.empty)
         state.bounds[:] = largest * (1 + 4 * costs.ground.count * 2.0**-53) - sums
@@ -201,11 +235,17 @@ def _difference_steps(
     ground, candidates = costs.ground, costs.candidates
     few = -1 if len(state.squares) else _FEW * (ground.count + candidates.count)
     points = ground.arrays, candidates.arrays, costs.metric.arguments, costs.stored
+    depth = len(ground.first) + len(ground.second)
     by_candidate, since = None, state.nearest_cost
     _add_up_gains(state, listed, crew)
     for pool, limit in _pools(state, options, sampler):
         now = options._replace(limit=limit)
-        if by_candidate is None and steps.by_differences(state, now, pool, *points, listed.arrays, few) == steps.MORE:
+        told = steps.REFRESH if by_candidate is None else steps.DONE
+        while told == steps.REFRESH:
+            told = steps.by_differences(state, now, pool, *points, listed.arrays, depth, few)
+            if told == steps.REFRESH:
+                _add_up_gains(state, listed, None)
+        if told == steps.MORE:
             by_candidate, since = listed.by_candidate(candidates.count, crew), state.nearest_cost.copy()
         if by_candidate is not None:
             steps.by_entries(state, now, pool, listed.arrays, by_candidate.arrays)
@@ -213,12 +253,12 @@ def _difference_steps(
         _settle_ties(costs, state, since, crew)
 
 
-def _add_up_gains(state: steps.State, listed: Neighbours, crew: Crew) -> None:
-    """Running gains, within the rounding of one correction."""
+def _add_up_gains(state: steps.State, listed: Neighbours, crew: Crew | None) -> None:
+    """Running gains anew: by a crew within the rounding of one correction, without one to the last bit."""
     gains = listed.gains(state.nearest_cost, state.weights, len(state.left), crew)
     state.bounds[:] = np.where(state.left, gains, -np.inf)
     state.numbers[steps.LARGEST] = max(0.0, state.bounds.max())
-    state.numbers[steps.OPERATIONS] = 1
+    state.numbers[steps.OPERATIONS] = 0 if crew is None else 1
     state.numbers[steps.ENTRIES] = listed.lengths.sum()
 
 

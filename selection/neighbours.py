@@ -46,16 +46,19 @@ class Neighbours:
         starts = _transpose(self.arrays, candidates, examples, costs)
         return Neighbours(starts[:-1], np.diff(starts), examples, costs)
 
-    def gains(self, nearest_cost: Float32, weights: Float64, candidates: int, crew: Crew) -> Float64:
-        """The marginal gains of all candidates, added up in no particular order."""
+    def gains(self, nearest_cost: Float32, weights: Float64, candidates: int, crew: Crew | None) -> Float64:
+        """The marginal gains of all candidates: to the last bit those of `costs.gain`, or faster by a crew."""
         ground = len(self.starts)
-        chunk = -(-ground // (2 * crew.threads))
+        chunk = ground if crew is None else -(-ground // (2 * crew.threads))
         parts = np.zeros((-(-ground // chunk), candidates))
 
         def work(start: int, stop: int) -> None:
             _sum(self.arrays, nearest_cost, weights, start, stop, parts[start // chunk])
 
-        crew.share(ground, chunk, work)
+        if crew is None:
+            work(0, ground)
+        else:
+            crew.share(ground, chunk, work)
         return np.asarray(parts.sum(axis=0))
 
 
@@ -226,21 +229,6 @@ def _gather(scratch, lengths, start, starts, found):  # type: ignore[no-untyped-
             found[0][place] = scratch[0][i, at]
             found[1][place] = scratch[1][i, at]
             place += 1
-
-
-@inner
-def gains_of_all(neighbours, nearest_cost, weights, left, running):  # type: ignore[no-untyped-def]
-    """running[j] = sum_i w_i max(0, m_i - phi_ij), by i; -inf where j is not left. The bits of `costs.gain`."""
-    starts, lengths, candidates, costs = neighbours
-    for j in range(len(running)):
-        running[j] = 0.0
-    for i in range(len(starts)):
-        least, weight = np.float64(nearest_cost[i]), weights[i]
-        for place in range(starts[i], starts[i] + lengths[i]):
-            running[candidates[place]] += weight * (least - np.float64(costs[place]))
-    for j in range(len(running)):
-        if not left[j]:
-            running[j] = -np.inf
 
 
 @inner

@@ -11,14 +11,14 @@ import numpy as np
 
 from selection.compiling import inner, kernel
 from selection.costs import cost_row, gain
-from selection.neighbours import correct, gains_of_all
+from selection.neighbours import correct
 from selection.problem import Float64
 from selection.proxies import Float32, Int64
 
 _ROUNDING = 2.0**-53  # of one float64 operation, relative
 _WIDE = 512
 _BLOCK = 512  # values searched for the largest of them
-DONE, MORE = 0, 1
+DONE, MORE, REFRESH = 0, 1, 2
 # Places in `numbers`, what changes from step to step:
 COUNT, LARGEST, OPERATIONS, ENTRIES = 0, 1, 2, 3
 
@@ -79,12 +79,13 @@ def by_bounds(state, options, pool, rows, columns, metric, stored, evaluations):
 
 
 @kernel
-def by_differences(state, options, pool, rows, columns, metric, stored, neighbours, few):  # type: ignore[no-untyped-def]
+def by_differences(state, options, pool, rows, columns, metric, stored, neighbours, depth, few):  # type: ignore[no-untyped-def]
     """Steps on running gains, corrected after each pick for the examples whose nearest medoid changed.
 
-    pool: as in `by_bounds`. Running gains carry the rounding of their corrections, at most `slack`. All gains that
-    might be the largest are computed afresh before one is picked: the pick is the one that computing everything anew
-    would give. Returns MORE where no more than `few` entries are left, else DONE.
+    pool: as in `by_bounds`; depth: of the rows' points. Running gains carry the rounding of their corrections, at most
+    `slack`. All gains that might be the largest are computed afresh before one is picked: the pick is the one that
+    computing everything anew would give. Returns REFRESH where so many might be that all should be added up anew, MORE
+    where no more than `few` entries are left, else DONE.
     """
     n, c = len(state.nearest_cost), len(state.left)
     row, squares = np.empty((1, n), np.float32), np.empty(len(state.squares), np.float32)
@@ -92,7 +93,7 @@ def by_differences(state, options, pool, rows, columns, metric, stored, neighbou
     spare = np.empty((1, _WIDE), np.float32)
     numbers, running = state.numbers, state.bounds
     changed, before = np.empty(n, np.int64), np.empty(n, np.float32)
-    single = n if stored.size else n * (1 + (len(rows[0]) + len(rows[2])) // 16)  # cost of one gain computed afresh
+    single = n if stored.size else n * (1 + depth // 16)  # cost of one gain computed afresh
     while int(numbers[COUNT]) < options.limit:
         best, second = _best(running, pool)
         compared = False
@@ -101,21 +102,19 @@ def by_differences(state, options, pool, rows, columns, metric, stored, neighbou
         if numbers[OPERATIONS] and second >= floor:
             rivals = _count_above(running, pool, floor)
             if rivals * single > 2 * numbers[ENTRIES] + n + c:
-                _refresh(state, neighbours)
-                best, _ = _best(running, pool)
-            else:
-                compared, largest = True, -np.inf
-                for place in range(len(pool) if len(pool) else c):
-                    j = pool[place] if len(pool) else place
-                    if running[j] >= floor:
-                        cost_row(j, rows, columns, metric, stored, len(squares) > 0, row, squares, spare)
-                        fresh = gain(row[0], state.nearest_cost, state.weights)
-                        if fresh > largest:
-                            best, largest = j, fresh
-                            for i in range(n):
-                                best_row[0, i] = row[0, i]
-                            for i in range(len(squares)):
-                                best_squares[i] = squares[i]
+                return REFRESH
+            compared, largest = True, -np.inf
+            for place in range(len(pool) if len(pool) else c):
+                j = pool[place] if len(pool) else place
+                if running[j] >= floor:
+                    cost_row(j, rows, columns, metric, stored, len(squares) > 0, row, squares, spare)
+                    fresh = gain(row[0], state.nearest_cost, state.weights)
+                    if fresh > largest:
+                        best, largest = j, fresh
+                        for i in range(n):
+                            best_row[0, i] = row[0, i]
+                        for i in range(len(squares)):
+                            best_squares[i] = squares[i]
         if not compared:
             cost_row(best, rows, columns, metric, stored, len(squares) > 0, best_row, best_squares, spare)
         count = _take(state, best, best_row[0], best_squares, changed, before)
@@ -233,19 +232,6 @@ def is_covered(state, options):  # type: ignore[no-untyped-def]
     for i in range(len(state.squares)):
         total += state.weights[i] * state.squares[i]
     return math.sqrt(total) <= options.tolerance
-
-
-@inner
-def _refresh(state, neighbours):  # type: ignore[no-untyped-def]
-    gains_of_all(neighbours, state.nearest_cost, state.weights, state.left, state.bounds)
-    largest, entries = 0.0, 0
-    for value in state.bounds:
-        largest = max(largest, value)
-    for length in neighbours[1]:
-        entries += length
-    state.numbers[LARGEST] = largest
-    state.numbers[OPERATIONS] = 0
-    state.numbers[ENTRIES] = entries
 
 
 @inner

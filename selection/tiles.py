@@ -59,13 +59,37 @@ def tile_squares(  # type: ignore[no-untyped-def]
 ):
     """out[i, at + j] = squared distance of point top + i to column left + j, in float32.
 
-    points (C, a) and others (D, a), or (0, 0), are the rows' proxies g and [h, 1]; columns (C, b) and more (D, b) those
+    points (C, a) and others (D, a), or None, are the rows' proxies g and [h, 1]; columns (C, b) and more (D, b) those
     of the columns, C and D multiples of FOURS; norms their squared norms (float64). spare has the tile's shape.
     """
     _differences(points, top, bottom, columns, left, right, out, at)
-    if others.size == 0:
-        return
-    _differences(others, top, bottom, more, left, right, spare, np.int64(0))
+    if others is not None:  # decided by type: without embeddings, what follows is not compiled
+        _differences(others, top, bottom, more, left, right, spare, np.int64(0))
+        _outer_squares(
+            points, norms, others, other_norms, top, bottom,
+            columns, column_norms, more, more_norms, left, right, out, spare, at,
+        )  # fmt: skip
+
+
+@inner
+def _outer_squares(  # type: ignore[no-untyped-def]
+    points,
+    norms,
+    others,
+    other_norms,
+    top,
+    bottom,
+    columns,
+    column_norms,
+    more,
+    more_norms,
+    left,
+    right,
+    out,
+    spare,
+    at,
+):
+    """out[i, at + j] = ||a_i ⊗ b_i - a_j ⊗ b_j||^2, from the squared differences of the a in out, of the b in spare."""
     for i in range(bottom - top):
         a_i, b_i = norms[top + i], other_norms[top + i]
         row, other = out[i, at : at + right - left], spare[i]
