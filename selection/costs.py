@@ -12,7 +12,7 @@ from selection.proxies import Float32, Int64
 from selection.threads import Crew
 from selection.tiles import FROBENIUS, tile_costs, tile_squares
 
-_TALL, _WIDE = 64, 256  # of a tile
+_TALL, _WIDE = 64, 512  # of a tile
 _AT_ONCE = 512  # candidates whose gains one thread computes
 
 

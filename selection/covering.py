@@ -13,7 +13,7 @@ from selection.threads import Crew
 from selection.tiles import tile_costs, tile_squares
 
 _STRANDS = 8  # sums of gains, each over a fixed part of the examples: the same bits for any number of threads
-_TALL, _WIDE = 64, 256
+_TALL, _WIDE = 64, 512
 
 
 @dataclass(frozen=True)

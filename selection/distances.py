@@ -15,6 +15,7 @@ from selection.proxies import Float32
 from selection.tiles import FOURS
 
 Float64 = npt.NDArray[np.float64]
+_PIECE = 65_536  # rows gone through at a time
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,14 @@ class Points:
         return 2.0 * math.sqrt(float(norms.max()))
 
 
-def largest_norm(residuals: Float32, embeddings: Float32 | None) -> float:
-    """max ||proxy||, in the caller's units."""
-    points = measured_points(residuals, embeddings)
-    return 0.5 * points.farthest * points.scale
+def largest_norm(residuals: Float32, embeddings: Float32 | None, rows: npt.NDArray[np.int64] | None = None) -> float:
+    """max ||proxy||, in the caller's units, of some rows or all."""
+    n, largest = len(residuals) if rows is None else len(rows), 0.0
+    for start in range(0, n, _PIECE):
+        some: Any = slice(start, start + _PIECE) if rows is None else rows[start : start + _PIECE]
+        points = measured_points(residuals[some], None if embeddings is None else embeddings[some])
+        largest = max(largest, 0.5 * points.farthest * points.scale)
+    return largest
 
 
 def measured_points(residuals: Float32, embeddings: Float32 | None) -> Points:

@@ -13,7 +13,7 @@ from time import perf_counter
 import numpy as np
 
 from selection import steps
-from selection.costs import Costs, block_costs, spread
+from selection.costs import Costs, spread
 from selection.distances import Points, measured_points
 from selection.neighbours import BYTES, Neighbours, estimated_entries, find_neighbours
 from selection.objectives import Metric, cost_matrix, metric
@@ -42,6 +42,10 @@ def solve(problem: Problem, threads: int = 1) -> Picks:
     memory O(n (C + D)), 4 n^2 bytes where dense, and 8 bytes for each listed pair, within the problem's limit.
     """
     start = perf_counter()
+    if problem.rows is not None:
+        rows, embeddings = problem.rows, problem.embeddings
+        embeddings = None if embeddings is None else embeddings[rows]
+        problem = replace(problem, residuals=problem.residuals[rows], embeddings=embeddings, rows=None)
     with Crew(threads) as crew:
         picks = _solve(problem, crew)
     return replace(picks, seconds=perf_counter() - start)
@@ -236,7 +240,7 @@ def _difference_steps(
     few = -1 if len(state.squares) else _FEW * (ground.count + candidates.count)
     points = ground.arrays, candidates.arrays, costs.metric.arguments, costs.stored
     depth = len(ground.first) + len(ground.second)
-    by_candidate, since = None, state.nearest_cost
+    by_candidate = None
     _add_up_gains(state, listed, crew)
     for pool, limit in _pools(state, options, sampler):
         now = options._replace(limit=limit)
@@ -246,11 +250,9 @@ def _difference_steps(
             if told == steps.REFRESH:
                 _add_up_gains(state, listed, None)
         if told == steps.MORE:
-            by_candidate, since = listed.by_candidate(candidates.count, crew), state.nearest_cost.copy()
+            by_candidate = listed.by_candidate(candidates.count, crew)
         if by_candidate is not None:
             steps.by_entries(state, now, pool, listed.arrays, by_candidate.arrays)
-    if by_candidate is not None:
-        _settle_ties(costs, state, since, crew)
 
 
 def _add_up_gains(state: steps.State, listed: Neighbours, crew: Crew | None) -> None:
@@ -260,21 +262,6 @@ def _add_up_gains(state: steps.State, listed: Neighbours, crew: Crew | None) -> 
     state.numbers[steps.LARGEST] = max(0.0, state.bounds.max())
     state.numbers[steps.OPERATIONS] = 0 if crew is None else 1
     state.numbers[steps.ENTRIES] = listed.lengths.sum()
-
-
-def _settle_ties(costs: Costs, state: steps.State, since: Float32, crew: Crew) -> None:
-    """Give examples whose cost has not changed to the smallest of the medoids at that cost."""
-    picks = np.sort(state.order[: _count(state)])
-    rows = np.flatnonzero(state.nearest_cost == since)
-    medoids = costs.candidates.some(picks)
-
-    def settle(start: int, stop: int) -> None:
-        some = rows[start:stop]
-        found = np.empty((len(some), len(picks)), np.float32)
-        block_costs(costs.ground.some(some).arrays, medoids.arrays, costs.metric.arguments, 0, len(some), found)
-        state.nearest[some] = picks[(found == since[some, None]).argmax(axis=1)]
-
-    crew.share(len(rows), max(1, min(_AT_ONCE // len(picks), -(-len(rows) // crew.threads))), settle)
 
 
 def _pools(state: steps.State, options: steps.Options, sampler: Sampler | None) -> Iterator[tuple[Int64, int]]:

@@ -1,4 +1,4 @@
-"""For every example, the candidates nearer to it than its medoid: all that later picks can still change.
+"""For every example, the candidates as near to it as its medoid, or nearer: all that later picks can still change.
 
 After the first pick these are 7 to 17 % of all pairs (random residuals and Gaussian points, 10 to 64 dimensions), after
 t picks about 1/(5 t) of them. Exact gains can be kept by differences over these lists alone, without distances.
@@ -65,7 +65,7 @@ class Neighbours:
 def estimated_entries(costs: Costs, nearest_cost: Float32) -> int:
     """How many entries there are, from some of the examples; all where they are few."""
     rows = spread(costs.ground.count, _SAMPLE)
-    seen = int(np.count_nonzero(costs.of(rows) < nearest_cost[rows, None]))
+    seen = int(np.count_nonzero(costs.of(rows) <= nearest_cost[rows, None]))
     return -(-seen * costs.ground.count // len(rows))
 
 
@@ -167,7 +167,7 @@ def _append(row, least, left, found, costs, place, nearer):  # type: ignore[no-u
     Returns the place after them. nearer: (_WIDE,) bytes to work in.
     """
     for at in range(len(row)):
-        nearer[at] = row[at] < least
+        nearer[at] = row[at] <= least
     for at in range(len(row), _WIDE):
         nearer[at] = 0
     eights = nearer.view(np.uint64)
@@ -243,7 +243,7 @@ def correct(neighbours, i, old, new, weight, running):  # type: ignore[no-untype
         running[j] -= weight * (high - np.float64(max(new, cost)))
         candidates[kept] = j
         costs[kept] = cost
-        kept += cost < new
+        kept += cost <= new
     dropped = start + lengths[i] - kept
     lengths[i] = kept - start
     return dropped

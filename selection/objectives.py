@@ -23,7 +23,7 @@ from selection.threads import Crew
 from selection.tiles import DISTANCE, FROBENIUS, RBF, tile_costs, tile_squares
 
 _CODES: dict[Objective, int] = {"frobenius": FROBENIUS, "distance": DISTANCE, "rbf": RBF}
-_TILE = 128  # rows and columns filled at a time
+_TALL, _WIDE = 32, 512  # rows and columns filled at a time
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def cost_matrix(points: Points, metric: Metric, crew: Crew) -> Float32:
     def fill(top: int, bottom: int) -> None:
         _fill(matrix, rows, top, bottom, metric.arguments)
 
-    crew.share(n, _TILE, fill)
+    crew.share(n, _TALL, fill)
     return matrix
 
 
@@ -71,9 +71,9 @@ def _fill(matrix, rows, top, bottom, metric):  # type: ignore[no-untyped-def]
     """Rows top..bottom up to the diagonal, and the same columns above it."""
     points, norms, others, other_norms = rows
     objective, rate, empty = metric
-    tile, spare = np.empty((_TILE, _TILE), np.float32), np.empty((_TILE, _TILE), np.float32)
-    for left in range(0, bottom, _TILE):
-        right = min(left + _TILE, bottom)
+    tile, spare = np.empty((_TALL, _WIDE), np.float32), np.empty((_TALL, _WIDE), np.float32)
+    for left in range(0, bottom, _WIDE):
+        right = min(left + _WIDE, bottom)
         tile_squares(
             points, norms, others, other_norms, top, bottom,
             points, norms, others, other_norms, left, right, tile, spare, np.int64(0),

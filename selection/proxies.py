@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
+_PIECE = 65_536  # rows looked at at a time
 
 
 class ProxyError(ValueError):
@@ -107,7 +108,9 @@ def _matrix(values: Any, name: str) -> Float32:
         raise ProxyError(f"{name} should be real numbers; got {array.dtype}")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused next
         matrix = np.ascontiguousarray(array, dtype=np.float32)
-    finite = np.isfinite(matrix).all(axis=1)
+    finite = np.ones(len(matrix), bool)
+    for start in range(0, len(matrix), _PIECE):
+        finite[start : start + _PIECE] = np.isfinite(matrix[start : start + _PIECE]).all(axis=1)
     if not finite.all():
         row = int(np.argmin(finite))
         raise ProxyError(f"{name} must be finite (in float32); row {row} is not: {array[row][:8]}")

@@ -128,11 +128,7 @@ def by_differences(state, options, pool, rows, columns, metric, stored, neighbou
 
 @kernel
 def by_entries(state, options, pool, neighbours, by_candidate):  # type: ignore[no-untyped-def]
-    """What `by_differences` does where the entries are few: a pick costs the entries of what it changes, no distances.
-
-    Examples as near to the pick as to a medoid that they had when the entries were listed keep that medoid, also where
-    its row is the larger: to be settled in the end.
-    """
+    """What `by_differences` does, where entries are few: a pick costs the entries of what it changes, no distances."""
     starts, lengths, examples, costs = by_candidate
     n = len(state.nearest_cost)
     numbers, running = state.numbers, state.bounds
