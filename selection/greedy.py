@@ -17,10 +17,10 @@ from selection.costs import Costs, spread
 from selection.distances import Points, measured_points
 from selection.neighbours import BYTES, Neighbours, estimated_entries, find_neighbours
 from selection.objectives import Metric, cost_matrix, metric
-from selection.problem import Float64, Picks, Problem
+from selection.problem import Float64, Memory, Picks, Problem
 from selection.proxies import Float32, Int64
 from selection.sampling import Sampler
-from selection.threads import Crew
+from selection.threads import KEPT, Crew
 from selection.tiles import FROBENIUS
 
 _SINGLE = 32  # gains computed one by one before many are computed at once
@@ -29,6 +29,7 @@ _GUESSED_BY = 64  # examples
 _DENSE_DIM = 24  # below this, computing a cost again is cheaper than keeping it
 _FEW = 24  # entries for each example and candidate: below this, listing them for the candidates, too, pays
 _AT_ONCE = 1 << 20  # costs
+_FRESH_DIM = 192  # the same where the memory for them has to be made first
 _DENSE_SHARE = 2  # 1 / the share of the limit that kept costs may take: the lists need the rest
 
 
@@ -51,14 +52,17 @@ def solve(problem: Problem, threads: int = 1) -> Picks:
     return replace(picks, seconds=perf_counter() - start)
 
 
-def _is_dense(problem: Problem) -> bool:
-    """Whether all costs of a problem are computed once and kept."""
-    n = len(problem.residuals)
-    square = problem.candidates is None and (problem.weights is None or bool((problem.weights > 0).all()))
-    if problem.memory != "auto":
-        return problem.memory == "dense" and square
-    dim = problem.residuals.shape[1] + (0 if problem.embeddings is None else problem.embeddings.shape[1] + 1)
-    return square and dim >= _DENSE_DIM and 4 * n * n <= problem.limit // _DENSE_SHARE
+def is_dense(n: int, depth: int, memory: Memory, limit: int) -> bool:
+    """Whether all costs of n examples are computed once and kept; `depth`: coordinates of a pair's distance."""
+    if memory != "auto":
+        return memory == "dense"
+    size = 4 * n * n
+    return size <= limit // _DENSE_SHARE and depth >= (_DENSE_DIM if size <= KEPT else _FRESH_DIM)
+
+
+def entries_that_pay(ground: int, candidates: int) -> int:
+    """How many entries at most are listed for the candidates, too."""
+    return _FEW * (ground + candidates)
 
 
 def _solve(problem: Problem, crew: Crew) -> Picks:
@@ -69,7 +73,10 @@ def _solve(problem: Problem, crew: Crew) -> Picks:
     counted = np.flatnonzero(weights > 0)
     ground = points if len(counted) == n else points.some(counted)
     candidates = points if problem.candidates is None else points.some(problem.candidates)
-    matrix = cost_matrix(points, transform, crew) if _is_dense(problem) else None
+    square = problem.candidates is None and len(counted) == n
+    depth = problem.residuals.shape[1] + (0 if problem.embeddings is None else problem.embeddings.shape[1] + 1)
+    dense = square and is_dense(n, depth, problem.memory, problem.limit)
+    matrix = cost_matrix(points, transform, crew) if dense else None
     costs = Costs(ground, candidates, transform, matrix)
     options = _options(problem, transform, candidates.count)
     state = _start(costs, weights[counted], options)
@@ -237,7 +244,7 @@ def _difference_steps(
 ) -> None:
     """Steps on running gains: by distances and entries, then, where few entries are left, by these alone."""
     ground, candidates = costs.ground, costs.candidates
-    few = -1 if len(state.squares) else _FEW * (ground.count + candidates.count)
+    few = -1 if len(state.squares) else entries_that_pay(ground.count, candidates.count)
     points = ground.arrays, candidates.arrays, costs.metric.arguments, costs.stored
     depth = len(ground.first) + len(ground.second)
     by_candidate = None

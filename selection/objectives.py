@@ -54,9 +54,9 @@ def metric(points: Points, objective: Objective, c1: float | None = None) -> Met
 
 
 def cost_matrix(points: Points, metric: Metric, crew: Crew) -> Float32:
-    """phi(d_ij) for all pairs, (n, n), symmetric, zero on the diagonal. Time O(n^2 (C + D)), halved by symmetry."""
+    """phi(d_ij) for all pairs, (n, n), symmetric, zero on the diagonal, in the crew's memory. O(n^2 (C + D)) / 2 time."""
     n = points.count
-    matrix = np.empty((n, n), np.float32)
+    matrix = crew.empty((n, n), np.float32)
     rows = points.arrays
 
     def fill(top: int, bottom: int) -> None:
