@@ -6,9 +6,9 @@ From features to picks and weights, residuals of ten classes (softmax of normal 
     svhn      n = 13,000, k = 3,900: a class of SVHN
 
 submodlib's `euclidean` kernel is exp(-d/dim), medoid's `rbf`; its weights are counted from its picks, since it gives
-none. apricot's facility location over negative distances has another objective, so only its time is compared. The
-solvers take turns in one process; medoid is compiled before, and uses as many threads as there are cores. Needs the extra
-`peers`.
+none. apricot's facility location over negative distances has another objective, so only its time is compared.
+The solvers take turns in one process; medoid is compiled before, and uses as many threads as there are cores.
+Needs the extra `peers`.
 
     pip install -e '.[peers]' && python benchmarks/selection_peers.py [--rounds 5]
 """

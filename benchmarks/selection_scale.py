@@ -1,14 +1,14 @@
 """Claims: what selection takes on 2 cores, in time and in memory beyond its input.
 
     imagenet     1,000 classes of 1,300 examples, 1,000-d residuals, 30 % of each: at most 20 s, at most 1 GB
-    blockwise    one problem of 100,000 points, d = 64, k = 1,000, exact: at most 2 GB, within a factor 2 of the plan's time
+    blockwise    one problem of 100,000 points, d = 64, k = 1,000, exact: at most 2 GB, time within twice the plan's
     million      one problem of 1,000,000 points, d = 64, k = 10,000, GreeDi in 64 parts: at most 120 s, at most 4 GB
     growth       GreeDi's time from 10^4 to 10^6 points (d = 64, k = n/100): exponent at most 1.1
-    last_layer   n = 5,000, C = 10, D = 512, k = 500: factored against materialised: 5 times as fast, a fifth of the memory
+    last_layer   n = 5,000, C = 10, D = 512, k = 500: factored against materialised: 5 times as fast, 1/5 memory
     first_call   the first selection after installation, which compiles: at most 10 s
 
-Each part runs in a process of its own, with its peak memory reset once the input is there, and writes its figures at once:
-`--parts` names those to take (again).
+Each part runs in a process of its own, with its peak memory reset once the input is there, and writes its figures at
+once: `--parts` names those to take (again).
 
     python benchmarks/selection_scale.py [--parts imagenet million …] [--rounds 3]
 """

@@ -11,7 +11,7 @@ from selection.distances import Float64
 from selection.proxies import Float32, Proxies
 from selection.threads import Crew
 
-_PIECE = 65_536  # rows in float64 at a time
+_PIECE = 1 << 20  # numbers in float64 at a time
 
 
 def gradient_error(proxies: Proxies, members: npt.NDArray[Any], weights: Float64) -> float:
@@ -26,10 +26,10 @@ def gradient_error(proxies: Proxies, members: npt.NDArray[Any], weights: Float64
 
 def _gradient(proxies: Proxies, rows: npt.NDArray[Any], weights: Float64) -> Float64:
     """sum w g over some rows, a piece of them at a time."""
-    parts = []
-    for start in range(0, len(rows), _PIECE):
-        piece = rows[start : start + _PIECE]
-        residuals = proxies.residuals[piece].astype(np.float64) * weights[start : start + _PIECE, None]
+    parts, step = [], max(1, _PIECE // proxies.residuals.shape[1])
+    for start in range(0, len(rows), step):
+        piece = rows[start : start + step]
+        residuals = proxies.residuals[piece] * weights[start : start + step, None]
         parts.append(
             residuals.sum(axis=0) if proxies.embeddings is None else _outer(residuals, proxies.embeddings[piece])
         )

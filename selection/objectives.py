@@ -54,7 +54,7 @@ def metric(points: Points, objective: Objective, c1: float | None = None) -> Met
 
 
 def cost_matrix(points: Points, metric: Metric, crew: Crew) -> Float32:
-    """phi(d_ij) for all pairs, (n, n), symmetric, zero on the diagonal, in the crew's memory. O(n^2 (C + D)) / 2 time."""
+    """phi(d_ij) for all pairs, (n, n), symmetric, in the crew's memory. Time O(n^2 (C + D)) / 2."""
     n = points.count
     matrix = crew.empty((n, n), np.float32)
     rows = points.arrays

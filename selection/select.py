@@ -154,7 +154,9 @@ def _weights(proxies: Proxies, rows: npt.NDArray[Any], group: int) -> Float64 | 
 def _groups(labels: Int64, per_class: bool) -> dict[int, npt.NDArray[Any]]:
     if not per_class:
         return {0: np.arange(len(labels))}
-    return {int(label): np.flatnonzero(labels == label) for label in np.unique(labels)}
+    order = np.argsort(labels, kind="stable")
+    classes, starts = np.unique(labels[order], return_index=True)
+    return dict(zip(classes.tolist(), np.split(order, starts[1:]), strict=True))
 
 
 def _parts(budget: int | None, groups: dict[int, npt.NDArray[Any]], division: Division) -> dict[int, int]:
