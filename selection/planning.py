@@ -152,7 +152,7 @@ def _solve(shape: _Shape, ground: int, candidates: int, k: int, *, limit: int, t
     else:  # the pick after which the lists fit
         fits = 1 if pairs * _SHARE <= room else math.ceil((pairs * _SHARE / max(room, 1.0)) ** (1 / _FALL))
     before = min(k, fits)
-    evaluated = 0.0 if before == 1 else 1.0 + 1.5 * math.log2(max(1, before - 1))
+    evaluated = 0.0 if before == 1 else 1.0 + 0.3 * math.log2(max(1, before - 1))
     if shape.solver == "stochastic":
         evaluated = min(evaluated, before * math.log(1 / shape.epsilon) / k)
     elif shape.objective != "frobenius" and before > 1:
