@@ -1,4 +1,4 @@
-"""The networks: small ones of our own, the CIFAR ResNets, and torchvision's classifiers."""
+"""The networks: small ones of our own, the ResNets for small images, and torchvision's classifiers."""
 
 from collections.abc import Callable
 
@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from selection.randomness import stream_seed
 from specs.model import OWN_MODELS, Model
+from workers.wide_resnet import WideResNet
 
 
 def build_model(model: Model, classes: int, image_shape: tuple[int, int, int], seed: int) -> nn.Module:
@@ -22,8 +23,10 @@ def build_model(model: Model, classes: int, image_shape: tuple[int, int, int], s
     generator.manual_seed(stream_seed(seed, "initialisation"))
     try:
         if model.name in OWN_MODELS:
-            return _BUILDERS[model.name](model.width, classes, image_shape)
+            return _BUILDERS[model.name](model, classes, image_shape)
         network: nn.Module = torchvision.models.get_model(model.name, weights=None, num_classes=classes)
+        if model.stem == "small":
+            _shrink_stem(network)
         return network if image_shape[2] == 3 else nn.Sequential(GreyToRGB(), network)
     finally:
         generator.set_state(state)
@@ -112,17 +115,29 @@ class _ResidualBlock(nn.Module):
         return functional.relu(self.norm2(self.conv2(residual)) + shortcut)
 
 
-def _mlp(width: int | None, classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
+def _shrink_stem(network: nn.Module) -> None:
+    """A 3x3 convolution of stride 1 and no pooling, for small images (He et al., 2016, Section 4.2)."""
+    wide: nn.Conv2d = network.get_submodule("conv1")  # type: ignore[assignment]
+    small = nn.Conv2d(wide.in_channels, wide.out_channels, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")  # as torchvision initialises its own
+    network.set_submodule("conv1", small)
+    network.set_submodule("maxpool", nn.Identity())
+
+
+_Shape = tuple[int, int, int]
+
+
+def _mlp(model: Model, classes: int, image_shape: _Shape) -> nn.Module:
     height, breadth, channels = image_shape
-    hidden = width or 128
+    hidden = model.width or 128
     return nn.Sequential(
         nn.Flatten(), nn.Linear(height * breadth * channels, hidden), nn.ReLU(), nn.Linear(hidden, classes)
     )
 
 
-def _small_cnn(width: int | None, classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
+def _small_cnn(model: Model, classes: int, image_shape: _Shape) -> nn.Module:
     """Three blocks of convolution, batch norm and ReLU, the first two pooled: 8x8 images end as 2x2."""
-    first = width or 16
+    first = model.width or 16
     layers: list[nn.Module] = []
     channels = image_shape[2]
     for block, wide in enumerate((first, 2 * first, 4 * first)):
@@ -133,14 +148,19 @@ def _small_cnn(width: int | None, classes: int, image_shape: tuple[int, int, int
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
 
 
-def _resnet(depth: int) -> Callable[[int | None, int, tuple[int, int, int]], nn.Module]:
+def _resnet(depth: int) -> Callable[[Model, int, _Shape], nn.Module]:
     return lambda _, classes, image_shape: CifarResNet((depth - 2) // 6, image_shape[2], classes)
 
 
-_BUILDERS: dict[str, Callable[[int | None, int, tuple[int, int, int]], nn.Module]] = {
+def _wrn28_10(model: Model, classes: int, image_shape: _Shape) -> nn.Module:
+    return WideResNet(28, 10, image_shape[2], classes, model.dropout)
+
+
+_BUILDERS: dict[str, Callable[[Model, int, _Shape], nn.Module]] = {
     "mlp": _mlp,
     "small_cnn": _small_cnn,
     "resnet8": _resnet(8),
     "resnet20": _resnet(20),
     "resnet32": _resnet(32),
+    "wrn28_10": _wrn28_10,
 }

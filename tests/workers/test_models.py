@@ -37,6 +37,7 @@ def test_logits_and_gradients(name: str, shape: tuple[int, int, int]) -> None:
         ("resnet8", None, COLOUR, 75_290),
         ("resnet20", None, COLOUR, 269_722),  # "0.27M" (He et al., 2016, Table 6)
         ("resnet32", None, COLOUR, 464_154),  # "0.46M"
+        ("wrn28_10", None, COLOUR, 36_479_194),  # "36.5M" (Zagoruyko and Komodakis, 2016, Table 4)
         ("mlp", None, GREY, 64 * 128 + 128 + 128 * 10 + 10),
         ("mlp", 5, COLOUR, 3072 * 5 + 5 + 5 * 10 + 10),
         ("small_cnn", 4, GREY, 9 * (4 + 4 * 8 + 8 * 16) + 2 * (4 + 8 + 16) + 16 * 10 + 10),
