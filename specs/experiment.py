@@ -102,6 +102,11 @@ class TrialSpec(Experiment):
             wrong.append(f"model.stem: only torchvision's ResNets have a small one; {model.name} has not")
         if model.pretrained == PUBLISHED and model.name in OWN_MODELS:
             wrong.append(f"model.pretrained: torchvision has no weights of {model.name}; name a file")
+        if model.pretrained == PUBLISHED and model.name == "efficientnet_v2_l":
+            wrong.append(
+                "model.pretrained: torchvision's weights of efficientnet_v2_l expect inputs that are normalised in a "
+                "way of their own, which dataset.normalization has not; use another model"
+            )
         if model.download and model.pretrained != PUBLISHED:
             wrong.append("model.download: only torchvision's weights can be downloaded: set pretrained: torchvision")
         return wrong

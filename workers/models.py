@@ -1,6 +1,7 @@
 """The networks: small ones of our own, the ResNets for small images, and torchvision's classifiers."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torchvision
@@ -9,27 +10,42 @@ from torch.nn import functional
 
 from selection.randomness import stream_seed
 from specs.model import OWN_MODELS, Model
+from workers.weights import Weights, start_from
 from workers.wide_resnet import WideResNet
 
 
-def build_model(model: Model, classes: int, image_shape: tuple[int, int, int], seed: int) -> nn.Module:
+def build_model(
+    model: Model, classes: int, image_shape: tuple[int, int, int], seed: int, weights: Weights | None = None
+) -> nn.Module:
     """The network a spec asks for, on the CPU: (b, C, H, W) float images to (b, classes) logits.
 
     The initial weights are a function of `seed` alone; torch's global generator is left as it was.
     `image_shape`: height, width, channels. torchvision's networks see grey images as RGB with equal channels.
+    `weights`: what `model.pretrained` names (`workers.weights.read_weights`), to start from instead of random ones;
+    a last layer for another number of classes stays random. Raises WeightsError where they do not fit.
     """
     generator = torch.default_generator
     state = generator.get_state()
     generator.manual_seed(stream_seed(seed, "initialisation"))
     try:
-        if model.name in OWN_MODELS:
-            return _BUILDERS[model.name](model, classes, image_shape)
-        network: nn.Module = torchvision.models.get_model(model.name, weights=None, num_classes=classes)
-        if model.stem == "small":
-            _shrink_stem(network)
-        return network if image_shape[2] == 3 else nn.Sequential(GreyToRGB(), network)
+        network = _build(model, classes, image_shape)
     finally:
         generator.set_state(state)
+    if weights is not None:
+        linear = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]
+        start_from(network, linear[-1] if linear else None, weights)
+    if model.name in OWN_MODELS or image_shape[2] == 3:
+        return network
+    return nn.Sequential(GreyToRGB(), network)
+
+
+def _build(model: Model, classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
+    if model.name in OWN_MODELS:
+        return _BUILDERS[model.name](model, classes, image_shape)
+    network: nn.Module = torchvision.models.get_model(model.name, weights=None, num_classes=classes)
+    if model.stem == "small":
+        _shrink_stem(network)
+    return network
 
 
 def check_model(module: nn.Module, image_shape: tuple[int, int, int]) -> None:
@@ -61,6 +77,30 @@ def last_linear(module: nn.Module) -> nn.Linear:
     if not linear:
         raise ValueError("the network does not end in a linear layer, which selection.proxy: last_layer needs")
     return linear[-1]
+
+
+class LastInput:
+    """Sees what the last linear layer is given in each forward pass, until it is closed.
+
+    Only the latest is kept, without its graph: O(b D) memory beyond what the pass itself holds.
+    """
+
+    def __init__(self, module: nn.Module):
+        self._latest: torch.Tensor | None = None
+        self._hook = last_linear(module).register_forward_pre_hook(self._see)
+
+    def _see(self, _: nn.Module, arguments: tuple[Any, ...]) -> None:
+        self._latest = arguments[0].detach()
+
+    def take(self) -> torch.Tensor:
+        """The latest forward pass's (b, D), as a copy: of a transformer it is a slice that would keep all tokens."""
+        assert self._latest is not None, "the network was not run"
+        latest, self._latest = self._latest.clone(), None
+        return latest
+
+    def close(self) -> None:
+        """See no more."""
+        self._hook.remove()
 
 
 class GreyToRGB(nn.Module):
