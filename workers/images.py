@@ -6,13 +6,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from workers.data import ImageSet
+from specs.dataset import LARGEST_IN_MEMORY
+from workers.data import DataError, ImageSet, StreamedSet
 
 
 class DeviceImages:
     """A set of uint8 images that hands out batches on a device, in channels_last layout."""
 
-    def __init__(self, images: ImageSet, device: torch.device):
+    def __init__(self, images: ImageSet | StreamedSet, device: torch.device):
+        if isinstance(images, StreamedSet):
+            raise DataError(f"{images.root}: images above {LARGEST_IN_MEMORY} pixels cannot be trained on yet")
         self.device = device
         self._rows: npt.NDArray[np.uint8] | torch.Tensor = images.images
         if device.type == "cuda":  # small sets live on the GPU: no copy a batch
