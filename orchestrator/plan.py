@@ -132,7 +132,7 @@ def _calibrate(
     source = DeviceImages(images.train, device)
     weak = Augmenter(spec.augmentation.weak)
     strong = Augmenter(spec.augmentation.strong)
-    normalize = Normalizer(images.mean, images.std, device)
+    normalize = Normalizer.of(spec, images, device)
     inputs = normalize(source.take(ids))
     target = torch.from_numpy(images.train.labels[ids]).to(device)
 

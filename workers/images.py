@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from specs import TrialSpec
 from specs.dataset import LARGEST_IN_MEMORY
-from workers.data import DataError, ImageSet, StreamedSet
+from workers.data import DataError, ImageData, ImageSet, StreamedSet
 
 
 class DeviceImages:
@@ -30,8 +31,23 @@ class DeviceImages:
         return batch.permute(0, 3, 1, 2)
 
 
+# Of ImageNet's training images, by channel: what torchvision's weights expect of their inputs.
+_IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+_IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+
 class Normalizer:
-    """Turns uint8 images into float32 with mean 0 and deviation 1 over the training set's pixels, by channel."""
+    """Turns uint8 images into float32 with mean 0 and deviation 1, by channel, over the training set's pixels.
+
+    Or over ImageNet's, where the spec says so.
+    """
+
+    @classmethod
+    def of(cls, spec: TrialSpec, images: ImageData, device: torch.device) -> "Normalizer":
+        """The one that a trial asks for."""
+        if spec.normalization() == "imagenet":
+            return cls(_IMAGENET_MEAN, _IMAGENET_STD, device)
+        return cls(images.mean, images.std, device)
 
     def __init__(self, mean: npt.NDArray[np.float32], std: npt.NDArray[np.float32], device: torch.device):
         scale = 1.0 / (255.0 * std.astype(np.float64))

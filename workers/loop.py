@@ -111,7 +111,7 @@ class _Trial:
         self.examples: TrainingSet = corrupt(spec.dataset, images, spec.seed)
         self.train_images = DeviceImages(images.train, device)
         self.test_images = DeviceImages(images.test, device)
-        self.normalize = Normalizer(images.mean, images.std, device)
+        self.normalize = Normalizer.of(spec, images, device)
         self.weak = Augmenter(spec.augmentation.weak)
         self.strong = Augmenter(spec.augmentation.strong, start=len(spec.augmentation.weak))
         self.chooser = Chooser(spec, self.examples)
@@ -161,7 +161,7 @@ class _Trial:
                 context.group.align(self.module)
                 test = context.images.test
                 accuracy, test_loss = evaluate(
-                    self.module, self.test_images, test.labels, self.normalize, context.group
+                    self.module, self.test_images, test.labels, self.normalize, context.group, spec.metric()
                 )
             if not math.isfinite(test_loss):
                 raise DivergedError(f"the test loss is {test_loss} after epoch {self.epoch}")
@@ -309,6 +309,7 @@ class _Trial:
                 image_shape=images.image_shape,
             ),
             test_accuracy=accuracy,
+            metric=spec.metric(),
             epochs=tuple(self.records),
             selections=tuple(self.selections),
         )

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from selection.proxies import Int64
 from selection.strategies import Candidates
+from specs.resources import Metric
 from workers.group import Group, share
 from workers.images import DeviceImages, Normalizer
 from workers.models import LastInput
@@ -31,20 +32,38 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, images: DeviceImages, labels: Int64, normalize: Normalizer, group: Group
+    model: nn.Module,
+    images: DeviceImages,
+    labels: Int64,
+    normalize: Normalizer,
+    group: Group,
+    metric: Metric = "accuracy",
 ) -> tuple[float, float]:
-    """Accuracy (share of images, 0 to 1) and mean cross-entropy over a labelled set; every process does its part."""
+    """Accuracy (0 to 1, by the metric) and mean cross-entropy over a labelled set; every process does its part."""
     mine = np.arange(len(labels))[share(len(labels), group)]
-    right, loss = 0, 0.0
+    right, loss = np.zeros(labels.max() + 1, np.int64), 0.0
     with _evaluation_mode(model):
         for start in range(0, len(mine), _BATCH):
             rows = mine[start : start + _BATCH]
             target = torch.from_numpy(labels[rows]).to(images.device)
             logits = model(normalize(images.take(rows)))
-            right += int((logits.argmax(dim=1) == target).sum())
+            hits = (logits.argmax(dim=1) == target).cpu().numpy()
+            right += np.bincount(labels[rows][hits], minlength=len(right))
             loss += float(functional.cross_entropy(logits, target, reduction="sum"))
     totals = group.gather((right, loss))
-    return sum(total[0] for total in totals) / len(labels), sum(total[1] for total in totals) / len(labels)
+    return accuracy(sum(total[0] for total in totals), labels, metric), sum(total[1] for total in totals) / len(labels)
+
+
+def accuracy(right: Int64, labels: Int64, metric: Metric) -> float:
+    """Share of examples (accuracy), or mean over the classes that occur of each one's share (balanced_accuracy).
+
+    right   (classes,): how many of each class are classified rightly
+    labels  (n,)
+    """
+    if metric == "accuracy":
+        return int(right.sum()) / len(labels)
+    counts = np.bincount(labels, minlength=len(right))
+    return float((right[counts > 0] / counts[counts > 0]).mean())
 
 
 def losses_and_residuals(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,6 +12,7 @@ from specs.selection import Weighting
 from specs.training import Regime
 
 Float = npt.NDArray[np.float64]
+BYTES = 80  # that making and shuffling an epoch's views takes at its peak, for each view
 
 
 @dataclass(frozen=True)
