@@ -27,15 +27,13 @@ def check_data(spec: TrialSpec, images: ImageData) -> TrainingSet:
 
 def check_model(spec: TrialSpec, images: ImageData) -> None:
     """Check that model and augmentation can take the images. Imports torch. Raises TrialCheckError."""
-    from workers.augmentation import check_operations
+    from workers.augmentation import check_augmentation
     from workers.models import build_model, check_model, last_linear
 
-    shape = images.image_shape
-    for name, operations in (("weak", spec.augmentation.weak), ("strong", spec.augmentation.strong)):
-        try:
-            check_operations(operations, shape)
-        except ValueError as error:
-            raise TrialCheckError(f"augmentation.{name}: {error}") from error
+    try:
+        shape = check_augmentation(spec.augmentation, images.image_shape)
+    except ValueError as error:
+        raise TrialCheckError(f"augmentation.{error}") from error
     try:
         model = build_model(spec.model, len(images.classes), shape, spec.seed)
         check_model(model, shape)

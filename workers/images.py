@@ -1,12 +1,25 @@
 """Images on their way from the node's shared array to the network."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from specs.augmentation import CenterCrop
+from workers.augmentation import Augmenter
 from workers.data import ImageSet
+
+
+class Images(Protocol):
+    """A set of uint8 images that hands out batches on a device."""
+
+    device: torch.device
+
+    def take(self, ids: npt.NDArray[Any]) -> torch.Tensor:
+        """The images of some ids: uint8 (b, C, H, W), C innermost in memory."""
+        ...
 
 
 class DeviceImages:
@@ -25,6 +38,19 @@ class DeviceImages:
         else:
             batch = torch.from_numpy(self._rows[ids])
         return batch.permute(0, 3, 1, 2)
+
+
+class EvaluatedImages:
+    """A set of images as test accuracy, losses and proxies see them: after the operations for evaluation."""
+
+    def __init__(self, images: Images, operations: Sequence[CenterCrop]):
+        self.device = images.device
+        self._images, self._operations = images, Augmenter(operations)
+
+    def take(self, ids: npt.NDArray[Any]) -> torch.Tensor:
+        """The images of some ids: uint8 (b, C, H, W), C innermost in memory."""
+        nothing = np.zeros(len(ids), np.int64)  # no operation for evaluation draws anything
+        return self._operations(self._images.take(ids), nothing, nothing, seed=0, epoch=0)
 
 
 class Normalizer:
