@@ -16,10 +16,11 @@ from selection.greedy import solve
 from selection.problem import Problem
 from specs import TrialSpec
 from workers.assignment import device_of
-from workers.augmentation import Augmenter
+from workers.augmentation import Augmenter, LossGuidedCopies, Pool, check_augmentation
 from workers.checks import check_data
 from workers.data import ImageData, TrainingSet
 from workers.images import DeviceImages, Normalizer
+from workers.measuring import measure_losses
 from workers.models import build_model
 from workers.records import TrialTimes, load_record, trial_key
 from workers.selecting import Chooser, Chosen
@@ -125,15 +126,16 @@ def _calibrate(
         return known[kind]
     torch.set_num_threads(spec.resources.cpus)
     device = device_of(spec)
-    model = build_model(spec.model, len(images.classes), images.image_shape, spec.seed)
+    shape = check_augmentation(spec.augmentation, images.image_shape)
+    model = build_model(spec.model, len(images.classes), shape, spec.seed)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     ids = examples.ids[: spec.training.batch_size]
     copies = np.ones(len(ids), np.int64)
     source = DeviceImages(images.train, device)
-    weak = Augmenter(spec.augmentation.weak)
-    strong = Augmenter(spec.augmentation.strong)
     normalize = Normalizer.of(spec, images, device)
-    inputs = normalize(source.take(ids))
+    weak = Augmenter(spec.augmentation.weak)
+    weakly = weak(source.take(ids), ids, copies, seed=0, epoch=0)
+    inputs = normalize(weakly)
     target = torch.from_numpy(images.train.labels[ids]).to(device)
 
     def step() -> None:
@@ -144,10 +146,28 @@ def _calibrate(
         with torch.no_grad():
             model(inputs)
 
+    guided = spec.augmentation.loss_guided()
+    if guided is None:
+        chain = Augmenter(spec.augmentation.strong, start=len(spec.augmentation.weak))
+
+        def strong() -> None:
+            chain(weakly, ids, copies, seed=0, epoch=0)
+    else:
+        pool = Pool(examples.ids, examples.labels, len(images.classes), source.take)
+
+        def score(candidates: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            return measure_losses(model, candidates, targets, normalize)
+
+        maker = LossGuidedCopies(guided, spec.augmentation.weak, pool, score)
+        kept = np.arange(1, guided.kept + 1)
+
+        def strong() -> None:  # the copies of an example come together
+            maker(np.repeat(ids, len(kept))[: len(ids)], np.tile(kept, len(ids))[: len(ids)], seed=0, epoch=0)
+
     n = len(ids)
     costs = _Costs(
         weak=_seconds(lambda: weak(source.take(ids), ids, copies, seed=0, epoch=0), device) / n,
-        strong=_seconds(lambda: strong(source.take(ids), ids, copies, seed=0, epoch=0), device) / n,
+        strong=_seconds(strong, device) / n,
         step=_seconds(step, device) / n,
         forward=_seconds(forward, device) / n,
         selection=_selection_seconds(spec, images, examples, size) if coreset else 0.0,

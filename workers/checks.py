@@ -63,16 +63,14 @@ def check_model(spec: TrialSpec, images: ImageData, weights: "Weights | None" = 
 
     Imports torch. Raises TrialCheckError and WeightsError.
     """
-    from workers.augmentation import check_operations
+    from workers.augmentation import check_augmentation
     from workers.models import build_model, check_model, last_linear
     from workers.weights import WeightsError
 
-    shape = images.image_shape
-    for name, operations in (("weak", spec.augmentation.weak), ("strong", spec.augmentation.strong)):
-        try:
-            check_operations(operations, shape)
-        except ValueError as error:
-            raise TrialCheckError(f"augmentation.{name}: {error}") from error
+    try:
+        shape = check_augmentation(spec.augmentation, images.image_shape)
+    except ValueError as error:
+        raise TrialCheckError(f"augmentation.{error}") from error
     try:
         model = build_model(spec.model, len(images.classes), shape, spec.seed, weights)
         check_model(model, shape)

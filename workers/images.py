@@ -1,14 +1,27 @@
 """Images on their way from the node's shared array to the network."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from specs import TrialSpec
+from specs.augmentation import CenterCrop
 from specs.dataset import LARGEST_IN_MEMORY
+from workers.augmentation import Augmenter
 from workers.data import DataError, ImageData, ImageSet, StreamedSet
+
+
+class Images(Protocol):
+    """A set of uint8 images that hands out batches on a device."""
+
+    device: torch.device
+
+    def take(self, ids: npt.NDArray[Any]) -> torch.Tensor:
+        """The images of some ids: uint8 (b, C, H, W), C innermost in memory."""
+        ...
 
 
 class DeviceImages:
@@ -34,6 +47,19 @@ class DeviceImages:
 # Of ImageNet's training images, by channel: what torchvision's weights expect of their inputs.
 _IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+class EvaluatedImages:
+    """A set of images as test accuracy, losses and proxies see them: after the operations for evaluation."""
+
+    def __init__(self, images: Images, operations: Sequence[CenterCrop]):
+        self.device = images.device
+        self._images, self._operations = images, Augmenter(operations)
+
+    def take(self, ids: npt.NDArray[Any]) -> torch.Tensor:
+        """The images of some ids: uint8 (b, C, H, W), C innermost in memory."""
+        nothing = np.zeros(len(ids), np.int64)  # no operation for evaluation draws anything
+        return self._operations(self._images.take(ids), nothing, nothing, seed=0, epoch=0)
 
 
 class Normalizer:

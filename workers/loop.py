@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +13,11 @@ from torch import nn
 from torch.nn import functional
 
 from selection.mapper import Mapper
+from selection.proxies import Int64
 from selection.randomness import stream_seed
 from selection.select import Selection
 from specs import TrialSpec, cell_hash, spec_hash
-from workers.augmentation import Augmenter
+from workers.augmentation import Augmenter, LossGuidedCopies, Pool, check_augmentation
 from workers.augmented_set import AugmentedSet
 from workers.checkpoints import Checkpoints
 from workers.clock import Clock
@@ -25,8 +25,8 @@ from workers.data import ImageData, TrainingSet, corrupt
 from workers.environment import describe
 from workers.group import Alone, Group, first, share
 from workers.harvesting import Harvest, Measured
-from workers.images import DeviceImages, Normalizer
-from workers.measuring import evaluate, measure_candidates
+from workers.images import DeviceImages, EvaluatedImages, Normalizer
+from workers.measuring import evaluate, measure_candidates, measure_losses
 from workers.memory import reuse_freed_memory
 from workers.models import build_model
 from workers.records import (
@@ -110,15 +110,19 @@ class _Trial:
         images, device = context.images, context.device
         self.examples: TrainingSet = corrupt(spec.dataset, images, spec.seed)
         self.train_images = DeviceImages(images.train, device)
-        self.test_images = DeviceImages(images.test, device)
+        self.measured_images = EvaluatedImages(self.train_images, spec.augmentation.evaluation)
+        self.test_images = EvaluatedImages(DeviceImages(images.test, device), spec.augmentation.evaluation)
         self.normalize = Normalizer.of(spec, images, device)
         self.weak = Augmenter(spec.augmentation.weak)
-        self.strong = Augmenter(spec.augmentation.strong, start=len(spec.augmentation.weak))
+        self.guided = self._loss_guided_copies()
+        strong = () if spec.augmentation.loss_guided() else spec.augmentation.strong
+        self.strong = Augmenter(strong, start=len(spec.augmentation.weak))
         self.chooser = Chooser(spec, self.examples)
         self.labels = np.full(len(images.train.labels), -1, np.int64)
         self.labels[self.examples.ids] = self.examples.labels
         assert (context.weights is None) == (spec.model.pretrained is None)
-        self.module = build_model(spec.model, len(images.classes), images.image_shape, spec.seed, context.weights)
+        shape = check_augmentation(spec.augmentation, images.image_shape)
+        self.module = build_model(spec.model, len(images.classes), shape, spec.seed, context.weights)
         self.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         sgd = spec.training.optimizer
         self.optimizer = torch.optim.SGD(
@@ -147,7 +151,8 @@ class _Trial:
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
         torch.manual_seed(stream_seed(spec.seed, "dropout", self.epoch, context.group.rank))
-        views = shuffle(self.chooser.views(self.augmented.chosen, self.epoch), spec.seed, self.epoch)
+        views = self.chooser.views(self.augmented.chosen, self.epoch)
+        views = shuffle(views, spec.seed, self.epoch, together=self.guided is not None)
         harvest = self.augmented.harvest(self.epoch, self.module)
         loss = self._pass(views, clock, harvest)
         if harvest is not None:
@@ -189,7 +194,7 @@ class _Trial:
         self.context.group.align(self.module)
         candidates = measure_candidates(
             self.module,
-            self.train_images,
+            self.measured_images,
             examples.ids,
             examples.labels,
             self.normalize,
@@ -217,8 +222,9 @@ class _Trial:
             with clock.lap("augmentation"):
                 idle = len(rows) == 0  # a last batch smaller than the group: take part in the step, with no weight
                 rows = np.array([start]) if idle else rows
-                inputs = self._inputs(views.ids[rows], views.copies[rows])
-                target = torch.from_numpy(self.labels[views.ids[rows]]).to(device)
+                if self.guided:  # scores by the running statistics, which must be everybody's
+                    group.align(self.module)
+                inputs, target = self._inputs(views.ids[rows], views.copies[rows])
                 weights = torch.from_numpy(views.weights[rows] * (0.0 if idle else 1.0)).float().to(device)
             with clock.lap("train"):
                 logits = self.model(inputs)
@@ -239,15 +245,35 @@ class _Trial:
             )
         return float(totals.sum()) / len(views)
 
-    def _inputs(self, ids: np.ndarray[Any, Any], copies: np.ndarray[Any, Any]) -> torch.Tensor:
-        """The network's input for some views: weak augmentation for all, strong on top for the copies."""
+    def _inputs(self, ids: Int64, copies: Int64) -> tuple[torch.Tensor, torch.Tensor]:
+        """The network's input for some views, and their labels (b,), or (b, classes) where copies have soft ones.
+
+        Weak augmentation for all, strong on top for the copies; loss-guided copies are made from the originals.
+        """
         where = {"seed": self.spec.seed, "epoch": self.epoch}
         images = self.weak(self.train_images.take(ids), ids, copies, **where)
+        target = torch.from_numpy(self.labels[ids]).to(images.device)
+        if self.guided:
+            target = self.guided.pool.targets(ids, images.device)
         strong = np.flatnonzero(copies)
         if len(strong) and self.spec.augmentation.strong:
             index = torch.from_numpy(strong).to(images.device)
-            images[index] = self.strong(images[index], ids[strong], copies[strong], **where)
-        return self.normalize(images)
+            if self.guided:
+                images[index], target[index] = self.guided(ids[strong], copies[strong], **where)
+            else:
+                images[index] = self.strong(images[index], ids[strong], copies[strong], **where)
+        return self.normalize(images), target
+
+    def _loss_guided_copies(self) -> LossGuidedCopies | None:
+        operation = self.spec.augmentation.loss_guided()
+        if operation is None or self.spec.selection.strategy == "none":
+            return None
+        classes = len(self.context.images.classes)
+        pool = Pool(self.examples.ids, self.examples.labels, classes, self.train_images.take)
+        return LossGuidedCopies(operation, self.spec.augmentation.weak, pool, self._score)
+
+    def _score(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return measure_losses(self.module, images, targets, self.normalize)
 
     def _save(self) -> None:
         done, every = self.epoch, self.spec.checkpoints.every

@@ -15,7 +15,7 @@ from selection.proxies import Int64
 from selection.strategies import Candidates
 from specs.resources import Metric
 from workers.group import Group, share
-from workers.images import DeviceImages, Normalizer
+from workers.images import Images, Normalizer
 from workers.models import LastInput
 
 _BATCH = 512
@@ -33,7 +33,7 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
-    images: DeviceImages,
+    images: Images,
     labels: Int64,
     normalize: Normalizer,
     group: Group,
@@ -73,6 +73,16 @@ def losses_and_residuals(logits: torch.Tensor, target: torch.Tensor) -> tuple[to
     return functional.cross_entropy(logits, target, reduction="none"), residuals
 
 
+@torch.no_grad()
+def measure_losses(
+    model: nn.Module, images: torch.Tensor, targets: torch.Tensor, normalize: Normalizer
+) -> torch.Tensor:
+    """Cross-entropy (m,) of uint8 images (m, C, H, W) and soft labels (m, classes); the network in evaluation mode."""
+    with _evaluation_mode(model):
+        pieces = zip(images.split(_BATCH), targets.split(_BATCH), strict=True)
+        return torch.cat([functional.cross_entropy(model(normalize(x)), y, reduction="none") for x, y in pieces])
+
+
 @dataclass(frozen=True)
 class _Part:
     losses: npt.NDArray[np.float32]
@@ -83,7 +93,7 @@ class _Part:
 @torch.no_grad()
 def measure_candidates(
     model: nn.Module,
-    images: DeviceImages,
+    images: Images,
     ids: Int64,
     labels: Int64,
     normalize: Normalizer,
@@ -93,8 +103,8 @@ def measure_candidates(
 ) -> Candidates:
     """Loss, residual softmax(logits) - onehot(label) and, if asked, last layer's input of every training example.
 
-    Forward only, on images without augmentation, with the network in evaluation mode. Every process does its part,
-    and everybody gets the whole.
+    Forward only, on images without random augmentation, with the network in evaluation mode. Every process does its
+    part, and everybody gets the whole.
     """
     mine = share(len(ids), group)
     inputs: list[torch.Tensor] = []

@@ -9,12 +9,13 @@ from sklearn.metrics import balanced_accuracy_score
 from small_trials import trial
 from torch.nn import functional
 
+from specs.augmentation import CenterCrop
 from specs.dataset import Dataset
 from specs.model import Model
 from workers.data import ImageData, ImageSet, load_images
 from workers.group import Alone, Group, share
-from workers.images import DeviceImages, Normalizer
-from workers.measuring import accuracy, evaluate, measure_candidates
+from workers.images import DeviceImages, EvaluatedImages, Normalizer
+from workers.measuring import accuracy, evaluate, measure_candidates, measure_losses
 from workers.models import build_model, last_linear
 
 CPU = torch.device("cpu")
@@ -165,6 +166,27 @@ def test_evaluate(model: torch.nn.Module, data: ImageData) -> None:
         total += float(torch.logsumexp(logits, 0) - logits[labels[row]])
     assert accuracy == right / len(labels)
     assert loss == pytest.approx(total / len(labels), rel=1e-5)
+
+
+def test_losses_of_soft_labels(model: torch.nn.Module, data: ImageData) -> None:
+    targets = torch.from_numpy(np.random.default_rng(0).dirichlet(np.ones(10), len(ROWS)).astype(np.float32))
+    found = measure_losses(model, DeviceImages(data.train, CPU).take(ROWS), targets, normalizer(data))
+    assert all(module.training for module in model.modules())
+    assert not found.requires_grad
+    model.eval()
+    with torch.no_grad():
+        logits = model(plain_inputs(data, ROWS)).double()
+    expected = torch.logsumexp(logits, 1) - (targets.double() * logits).sum(1)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_evaluated_can_be_cropped(data: ImageData) -> None:
+    whole = DeviceImages(data.test, CPU)
+    middle = EvaluatedImages(whole, [CenterCrop(name="center_crop", size=4)])
+    ids = np.array([3, 1, 7])
+    assert torch.equal(middle.take(ids), whole.take(ids)[:, :, 2:6, 2:6])
+    assert torch.equal(EvaluatedImages(whole, ()).take(ids), whole.take(ids))
+    assert middle.device == whole.device
 
 
 def test_leaves_the_model_as_it_was(model: torch.nn.Module, data: ImageData) -> None:
