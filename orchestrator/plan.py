@@ -3,11 +3,13 @@
 import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from orchestrator.preparation import Library, PlannedTrial, Prepared
@@ -19,13 +21,15 @@ from workers.assignment import device_of
 from workers.augmentation import Augmenter, LossGuidedCopies, Pool, check_augmentation
 from workers.checks import check_data
 from workers.data import ImageData, TrainingSet
-from workers.images import DeviceImages, Normalizer
+from workers.images import Normalizer
 from workers.measuring import measure_losses
 from workers.models import build_model
 from workers.records import TrialTimes, load_record, trial_key
 from workers.selecting import Chooser, Chosen
+from workers.sources import MemorySource, Source, open_source
 
 _REPEATS = 3
+_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -131,12 +135,15 @@ def _calibrate(
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     ids = examples.ids[: spec.training.batch_size]
     copies = np.ones(len(ids), np.int64)
-    source = DeviceImages(images.train, device)
     normalize = Normalizer.of(spec, images, device)
-    weak = Augmenter(spec.augmentation.weak)
-    weakly = weak(source.take(ids), ids, copies, seed=0, epoch=0)
-    inputs = normalize(weakly)
     target = torch.from_numpy(images.train.labels[ids]).to(device)
+    with closing(open_source(spec, images, device)) as source:
+        views = [(ids, copies)] * _BATCHES  # several: streamed images are read by several processes
+        weak = _seconds(lambda: list(source.weak(views, seed=0, epoch=0)), device) / len(views)
+        read = 0.0 if isinstance(source, MemorySource) else weak
+        weakly = next(source.weak(views, seed=0, epoch=0))
+        strong = _seconds(_strongly(spec, images, examples, source, model, normalize, weakly), device)
+    inputs = normalize(weakly)
 
     def step() -> None:
         model.zero_grad(set_to_none=True)
@@ -146,34 +153,44 @@ def _calibrate(
         with torch.no_grad():
             model(inputs)
 
-    guided = spec.augmentation.loss_guided()
-    if guided is None:
-        chain = Augmenter(spec.augmentation.strong, start=len(spec.augmentation.weak))
-
-        def strong() -> None:
-            chain(weakly, ids, copies, seed=0, epoch=0)
-    else:
-        pool = Pool(examples.ids, examples.labels, len(images.classes), source.take)
-
-        def score(candidates: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-            return measure_losses(model, candidates, targets, normalize)
-
-        maker = LossGuidedCopies(guided, spec.augmentation.weak, pool, score)
-        kept = np.arange(1, guided.kept + 1)
-
-        def strong() -> None:  # the copies of an example come together
-            maker(np.repeat(ids, len(kept))[: len(ids)], np.tile(kept, len(ids))[: len(ids)], seed=0, epoch=0)
-
     n = len(ids)
     costs = _Costs(
-        weak=_seconds(lambda: weak(source.take(ids), ids, copies, seed=0, epoch=0), device) / n,
-        strong=_seconds(strong, device) / n,
+        weak=weak / n,
+        strong=strong / n,
         step=_seconds(step, device) / n,
-        forward=_seconds(forward, device) / n,
+        forward=(_seconds(forward, device) + read) / n,
         selection=_selection_seconds(spec, images, examples, size) if coreset else 0.0,
     )
     known[kind] = costs
     return costs
+
+
+def _strongly(
+    spec: TrialSpec,
+    images: ImageData,
+    examples: TrainingSet,
+    source: Source,
+    model: nn.Module,
+    normalize: Normalizer,
+    weakly: torch.Tensor,
+) -> Callable[[], Any]:
+    """What makes a batch of copies."""
+    ids = examples.ids[: len(weakly)]
+    guided = spec.augmentation.loss_guided()
+    if guided is None:
+        copies = np.ones(len(ids), np.int64)
+        chain = Augmenter(spec.augmentation.strong, start=len(spec.augmentation.weak))
+        return lambda: chain(weakly, ids, copies, seed=0, epoch=0)
+    assert isinstance(source, MemorySource)
+    pool = Pool(examples.ids, examples.labels, len(images.classes), source.images.take)
+
+    def score(candidates: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return measure_losses(model, candidates, targets, normalize)
+
+    maker = LossGuidedCopies(guided, spec.augmentation.weak, pool, score)
+    kept = np.arange(1, guided.kept + 1)
+    of, numbers = np.repeat(ids, len(kept))[: len(ids)], np.tile(kept, len(ids))[: len(ids)]
+    return lambda: maker(of, numbers, seed=0, epoch=0)  # the copies of an example come together
 
 
 def _seconds(work: Callable[[], Any], device: torch.device) -> float:

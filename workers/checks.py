@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from selection.budgets import BudgetError, divide, subset_size
 from specs import TrialSpec
-from workers.data import ImageData, TrainingSet, corrupt
+from workers.data import ImageData, StreamedSet, TrainingSet, corrupt
 from workers.memory import memory_here
 from workers.views import BYTES
 
@@ -65,9 +65,11 @@ def check_model(spec: TrialSpec, images: ImageData, weights: "Weights | None" = 
     """
     from workers.augmentation import check_augmentation
     from workers.models import build_model, check_model, last_linear
+    from workers.streaming import check_reading
     from workers.weights import WeightsError
 
     try:
+        check_reading(spec.augmentation, streamed=isinstance(images.train, StreamedSet))
         shape = check_augmentation(spec.augmentation, images.image_shape)
     except ValueError as error:
         raise TrialCheckError(f"augmentation.{error}") from error

@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,7 +26,7 @@ from workers.data import ImageData, TrainingSet, corrupt
 from workers.environment import describe
 from workers.group import Alone, Group, first, share
 from workers.harvesting import Harvest, Measured
-from workers.images import DeviceImages, EvaluatedImages, Normalizer
+from workers.images import Normalizer
 from workers.measuring import evaluate, measure_candidates, measure_losses
 from workers.memory import reuse_freed_memory
 from workers.models import build_model
@@ -41,6 +42,7 @@ from workers.records import (
 )
 from workers.schedule import learning_rate
 from workers.selecting import Chooser, selection_bytes
+from workers.sources import MemorySource, Source, open_source
 from workers.storage import Storage
 from workers.views import Views, shuffle
 from workers.weights import Weights
@@ -84,14 +86,15 @@ def train(spec: TrialSpec, context: Context) -> Iterator[Epoch]:
     Raises DivergedError at the first loss that is not finite, naming epoch and step.
     """
     _configure(spec)
-    trial = _Trial(spec, context)
-    if trial.epoch == spec.training.epochs:  # killed between its last checkpoint and its result
-        trial.finish()
-    while trial.epoch < spec.training.epochs:
-        epoch = trial.run_epoch()
-        if trial.epoch == spec.training.epochs:
+    with closing(open_source(spec, context.images, context.device)) as source:
+        trial = _Trial(spec, context, source)
+        if trial.epoch == spec.training.epochs:  # killed between its last checkpoint and its result
             trial.finish()
-        yield epoch
+        while trial.epoch < spec.training.epochs:
+            epoch = trial.run_epoch()
+            if trial.epoch == spec.training.epochs:
+                trial.finish()
+            yield epoch
 
 
 def _configure(spec: TrialSpec) -> None:
@@ -105,15 +108,12 @@ def _configure(spec: TrialSpec) -> None:
 class _Trial:
     """The state of a trial between epochs."""
 
-    def __init__(self, spec: TrialSpec, context: Context):
+    def __init__(self, spec: TrialSpec, context: Context, source: Source):
         self.spec, self.context = spec, context
         images, device = context.images, context.device
         self.examples: TrainingSet = corrupt(spec.dataset, images, spec.seed)
-        self.train_images = DeviceImages(images.train, device)
-        self.measured_images = EvaluatedImages(self.train_images, spec.augmentation.evaluation)
-        self.test_images = EvaluatedImages(DeviceImages(images.test, device), spec.augmentation.evaluation)
+        self.source = source
         self.normalize = Normalizer.of(spec, images, device)
-        self.weak = Augmenter(spec.augmentation.weak)
         self.guided = self._loss_guided_copies()
         strong = () if spec.augmentation.loss_guided() else spec.augmentation.strong
         self.strong = Augmenter(strong, start=len(spec.augmentation.weak))
@@ -166,7 +166,7 @@ class _Trial:
                 context.group.align(self.module)
                 test = context.images.test
                 accuracy, test_loss = evaluate(
-                    self.module, self.test_images, test.labels, self.normalize, context.group, spec.metric()
+                    self.module, self.source.test, test.labels, self.normalize, context.group, spec.metric()
                 )
             if not math.isfinite(test_loss):
                 raise DivergedError(f"the test loss is {test_loss} after epoch {self.epoch}")
@@ -194,7 +194,7 @@ class _Trial:
         self.context.group.align(self.module)
         candidates = measure_candidates(
             self.module,
-            self.measured_images,
+            self.source.train,
             examples.ids,
             examples.labels,
             self.normalize,
@@ -213,18 +213,16 @@ class _Trial:
         """One pass of SGD over the views, filling the harvest; returns sum of w*l over the number of views."""
         spec, device, group = self.spec, self.context.device, self.context.group
         self.model.train()
-        size = spec.training.batch_size
         losses: list[torch.Tensor] = []
-        for start in range(0, len(views), size):
-            count = min(size, len(views) - start)
-            mine = share(count, group)
-            rows = np.arange(start + mine.start, start + mine.stop)
+        steps = self._steps(len(views))
+        batches = self.source.weak(
+            [(views.ids[rows], views.copies[rows]) for _, rows, _ in steps], seed=spec.seed, epoch=self.epoch
+        )
+        for count, rows, idle in steps:
             with clock.lap("augmentation"):
-                idle = len(rows) == 0  # a last batch smaller than the group: take part in the step, with no weight
-                rows = np.array([start]) if idle else rows
                 if self.guided:  # scores by the running statistics, which must be everybody's
                     group.align(self.module)
-                inputs, target = self._inputs(views.ids[rows], views.copies[rows])
+                inputs, target = self._inputs(next(batches), views.ids[rows], views.copies[rows])
                 weights = torch.from_numpy(views.weights[rows] * (0.0 if idle else 1.0)).float().to(device)
             with clock.lap("train"):
                 logits = self.model(inputs)
@@ -245,13 +243,24 @@ class _Trial:
             )
         return float(totals.sum()) / len(views)
 
-    def _inputs(self, ids: Int64, copies: Int64) -> tuple[torch.Tensor, torch.Tensor]:
+    def _steps(self, n: int) -> list[tuple[int, Int64, bool]]:
+        """For each step over n views: the batch's size, this process's rows, and whether they are to have no weight.
+
+        That is so in a last batch smaller than the group: who has no part in it takes one all the same.
+        """
+        found, size = [], self.spec.training.batch_size
+        for start in range(0, n, size):
+            batch = np.arange(start, min(start + size, n))
+            rows = batch[share(len(batch), self.context.group)]
+            found.append((len(batch), rows if len(rows) else batch[:1], not len(rows)))
+        return found
+
+    def _inputs(self, images: torch.Tensor, ids: Int64, copies: Int64) -> tuple[torch.Tensor, torch.Tensor]:
         """The network's input for some views, and their labels (b,), or (b, classes) where copies have soft ones.
 
-        Weak augmentation for all, strong on top for the copies; loss-guided copies are made from the originals.
+        images: weakly augmented, which the copies are strongly on top; loss-guided copies are made from the originals.
         """
         where = {"seed": self.spec.seed, "epoch": self.epoch}
-        images = self.weak(self.train_images.take(ids), ids, copies, **where)
         target = torch.from_numpy(self.labels[ids]).to(images.device)
         if self.guided:
             target = self.guided.pool.targets(ids, images.device)
@@ -269,7 +278,8 @@ class _Trial:
         if operation is None or self.spec.selection.strategy == "none":
             return None
         classes = len(self.context.images.classes)
-        pool = Pool(self.examples.ids, self.examples.labels, classes, self.train_images.take)
+        assert isinstance(self.source, MemorySource)
+        pool = Pool(self.examples.ids, self.examples.labels, classes, self.source.images.take)
         return LossGuidedCopies(operation, self.spec.augmentation.weak, pool, self._score)
 
     def _score(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

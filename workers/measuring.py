@@ -15,10 +15,8 @@ from selection.proxies import Int64
 from selection.strategies import Candidates
 from specs.resources import Metric
 from workers.group import Group, share
-from workers.images import Images, Normalizer
+from workers.images import MOST, Images, Normalizer
 from workers.models import LastInput
-
-_BATCH = 512
 
 
 @contextmanager
@@ -28,6 +26,14 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train()
+
+
+def _together(rows: Int64, ids: Int64, images: Images) -> Iterator[tuple[Int64, torch.Tensor]]:
+    """Some rows and their images, as many as are taken at once."""
+    starts = range(0, len(rows), images.at_once)
+    batches = images.batches([ids[start : start + images.at_once] for start in starts])
+    for start, batch in zip(starts, batches, strict=True):
+        yield rows[start : start + images.at_once], batch
 
 
 @torch.no_grad()
@@ -43,10 +49,9 @@ def evaluate(
     mine = np.arange(len(labels))[share(len(labels), group)]
     right, loss = np.zeros(labels.max() + 1, np.int64), 0.0
     with _evaluation_mode(model):
-        for start in range(0, len(mine), _BATCH):
-            rows = mine[start : start + _BATCH]
+        for rows, batch in _together(mine, mine, images):
             target = torch.from_numpy(labels[rows]).to(images.device)
-            logits = model(normalize(images.take(rows)))
+            logits = model(normalize(batch))
             hits = (logits.argmax(dim=1) == target).cpu().numpy()
             right += np.bincount(labels[rows][hits], minlength=len(right))
             loss += float(functional.cross_entropy(logits, target, reduction="sum"))
@@ -79,7 +84,7 @@ def measure_losses(
 ) -> torch.Tensor:
     """Cross-entropy (m,) of uint8 images (m, C, H, W) and soft labels (m, classes); the network in evaluation mode."""
     with _evaluation_mode(model):
-        pieces = zip(images.split(_BATCH), targets.split(_BATCH), strict=True)
+        pieces = zip(images.split(MOST), targets.split(MOST), strict=True)
         return torch.cat([functional.cross_entropy(model(normalize(x)), y, reduction="none") for x, y in pieces])
 
 
@@ -106,17 +111,16 @@ def measure_candidates(
     Forward only, on images without random augmentation, with the network in evaluation mode. Every process does its
     part, and everybody gets the whole.
     """
-    mine = share(len(ids), group)
+    mine = np.arange(len(ids))[share(len(ids), group)]
     inputs: list[torch.Tensor] = []
     last = LastInput(model) if embeddings else None
     losses: list[torch.Tensor] = []
     residuals: list[torch.Tensor] = []
     try:
         with _evaluation_mode(model):
-            for start in range(mine.start, mine.stop, _BATCH):
-                rows = slice(start, min(start + _BATCH, mine.stop))
+            for rows, batch in _together(mine, ids[mine], images):
                 target = torch.from_numpy(labels[rows]).to(images.device)
-                logits = model(normalize(images.take(ids[rows]))).float()
+                logits = model(normalize(batch)).float()
                 if last is not None:
                     inputs.append(last.take())
                 loss, residual = losses_and_residuals(logits, target)

@@ -17,6 +17,7 @@ from specs.augmentation import (
     RandomCrop,
     RandomFlip,
     RandomResizedCrop,
+    Resize,
 )
 from workers.augmentation.cropping import Crop, Flip, MiddleCrop, ResizedCrop
 from workers.augmentation.draws import Draws, Int64
@@ -73,5 +74,7 @@ def _prepared(operation: Operation) -> Step:
             return Perturbation(operation)
         case Noise():
             return BoundedNoise(operation)
+        case Resize():
+            raise ValueError("resize is for streamed images, one by one: see workers.streaming")
         case LossGuided():
             raise ValueError("loss_guided is no step of a chain: it scores candidates with the network")

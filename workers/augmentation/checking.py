@@ -14,6 +14,7 @@ from specs.augmentation import (
     RandAugment,
     RandomCrop,
     RandomResizedCrop,
+    Resize,
 )
 
 Shape = tuple[int, int, int]  # height, width, channels
@@ -102,6 +103,8 @@ def _check_hole(what: str, size: int, height: int, width: int) -> None:
 def _after(operation: Operation, image_shape: Shape) -> Shape:
     match operation:
         case RandomCrop(size=int(side)) | RandomResizedCrop(size=side) | CenterCrop(size=side):
+            return side, side, image_shape[2]
+        case Resize(size=side):  # at least: of streamed images the least sides are known
             return side, side, image_shape[2]
         case _:
             return image_shape

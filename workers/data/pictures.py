@@ -57,9 +57,17 @@ def read_scaled(path: Path, shorter: int | None) -> Pixels:
 
     Transparency is dropped. Raises DataError for what is unreadable, or has more than 8 bits a channel.
     """
-    rgb = _open(path).convert("RGB")
-    size = scaled_size(*rgb.size, shorter)
-    return np.asarray(rgb if size == rgb.size else rgb.resize(size, Image.Resampling.BILINEAR))
+    return np.asarray(_scaled(_open(path).convert("RGB"), shorter))
+
+
+def scaled(pixels: Pixels, shorter: int) -> Pixels:
+    """Pixels (H, W, 3), the shorter side resized to `shorter`, the other in proportion."""
+    return np.asarray(_scaled(Image.fromarray(pixels), shorter))
+
+
+def _scaled(image: Image.Image, shorter: int | None) -> Image.Image:
+    size = scaled_size(*image.size, shorter)
+    return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
 
 
 def scaled_size(height: int, width: int, shorter: int | None) -> tuple[int, int]:
