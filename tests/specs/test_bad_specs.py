@@ -12,7 +12,11 @@ POSITIVE = "should be an integer, at least 1"
 SEED = "should be an integer, at least 0, below 9223372036854775808"
 MILESTONES = "should be a list, not empty (each an integer, at least 1)"
 SCHEDULES = "should be one of constant, cosine, milestones, by name or as {name: …}"
-OPERATIONS = "autoaugment, cutout, randaugment, random_crop, random_flip"
+OPERATIONS = (
+    "augmix, autoaugment, center_crop, cutout, loss_guided, noise, perturb, randaugment, random_crop, random_flip, "
+    "random_resized_crop, resize"
+)
+MODEL = "name, width, dropout, stem, pretrained, download"
 STRATEGIES = "allowed: none, random, max_loss, coreset, full"
 TOP = (
     "allowed: dataset, model, augmentation, training, selection, evaluation, checkpoints, resources, "
@@ -44,7 +48,10 @@ CASES = {
     ),
     "unknown key of an operation": Case(
         {"augmentation": "{weak: [random_flip, {name: random_crop, pading: 3}]}"},
-        ["spec.yaml:6: augmentation.weak[1].pading = 3: unknown key (did you mean 'padding'?); allowed: name, padding"],
+        [
+            "spec.yaml:6: augmentation.weak[1].pading = 3: unknown key (did you mean 'padding'?); "
+            "allowed: name, size, padding"
+        ],
     ),
     "unknown key of a schedule": Case(
         train("schedule: {name: cosine, warmup: 3}"),
@@ -70,7 +77,7 @@ CASES = {
     "a field missing": Case(
         {"training": "{regime: subset}"}, ["spec.yaml:4: training.epochs: missing; should be an integer, at least 1"]
     ),
-    "a section missing": Case({"model": None}, ["spec.yaml: model: missing; should be a section with name, width"]),
+    "a section missing": Case({"model": None}, [f"spec.yaml: model: missing; should be a section with {MODEL}"]),
     # types
     "text for an integer": Case(
         {"training": "{regime: subset, epochs: ten}"}, [f"spec.yaml:4: training.epochs = 'ten': {POSITIVE}"]
@@ -88,11 +95,9 @@ CASES = {
     "number for text": Case({"description": "5"}, ["spec.yaml:6: description = 5: should be text"]),
     "null for a section": Case(
         {"augmentation": "null"},
-        ["spec.yaml:6: augmentation = null: should be a section with weak, strong, copies, placement"],
+        ["spec.yaml:6: augmentation = null: should be a section with weak, strong, evaluation, copies, placement"],
     ),
-    "list for a section": Case(
-        {"model": "[mlp]"}, ["spec.yaml:3: model = ['mlp']: should be a section with name, width"]
-    ),
+    "list for a section": Case({"model": "[mlp]"}, [f"spec.yaml:3: model = ['mlp']: should be a section with {MODEL}"]),
     "number for a list": Case(
         {"seeds": "1"}, [f"spec.yaml:6: seeds = 1: should be a list, not empty (each {SEED[10:]})"]
     ),
@@ -153,6 +158,45 @@ CASES = {
         ["spec.yaml:6: seeds = [3, 0, 3]: each seed must stand here once; 3 stands more often"],
         by_schema=False,
     ),
+    "all labels wrong": Case(
+        {"dataset": "{name: digits, label_noise: 1}"},
+        ["spec.yaml:2: dataset.label_noise = 1: should be a number, at least 0, below 1"],
+    ),
+    "an imbalance below 1": Case(
+        {"dataset": "{name: digits, imbalance_factor: 0.5}"},
+        ["spec.yaml:2: dataset.imbalance_factor = 0.5: should be a number, at least 1"],
+    ),
+    "an image size beyond what is read": Case(
+        {"dataset": "{name: imagenet, root: data, image_size: 2000}"},
+        ["spec.yaml:2: dataset.image_size = 2000: should be an integer, at least 4, at most 1024, or null"],
+    ),
+    "dropout of everything": Case(
+        {"model": "{name: wrn28_10, dropout: 1.0}"},
+        ["spec.yaml:3: model.dropout = 1.0: should be a number, at least 0, below 1"],
+    ),
+    "pretrained weights that are a flag": Case(
+        {"model": "{name: resnet18, pretrained: true}"},
+        ["spec.yaml:3: model.pretrained = true: should be text, not empty, or null"],
+    ),
+    "no place of pretrained weights": Case(
+        {"model": "{name: resnet18, pretrained: ''}"},
+        ["spec.yaml:3: model.pretrained = '': should be text, not empty, or null"],
+    ),
+    "stem": Case(
+        {"model": "{name: resnet18, stem: smal}"},
+        ["spec.yaml:3: model.stem = 'smal': not allowed (did you mean 'small'?); allowed: standard, small"],
+    ),
+    "metric": Case(
+        {"evaluation": "{metric: balanced}"},
+        [
+            "spec.yaml:6: evaluation.metric = 'balanced': not allowed (did you mean 'balanced_accuracy'?); "
+            "allowed: accuracy, balanced_accuracy"
+        ],
+    ),
+    "loaders below 0": Case(
+        {"resources": "{loaders: -1}"},
+        ["spec.yaml:6: resources.loaders = -1: should be an integer, at least 0, or null"],
+    ),
     # choices
     "strategy": Case(
         {"selection": "{strategy: corset, fraction: 0.1}"},
@@ -162,14 +206,15 @@ CASES = {
         {"model": "{name: resnet21}"},
         [
             "spec.yaml:3: model.name = 'resnet21': no model of this name (did you mean 'resnet32'?); "
-            "allowed: mlp, small_cnn, resnet8, resnet20, resnet32, or a torchvision classifier such as resnet18"
+            "allowed: mlp, small_cnn, resnet8, resnet20, resnet32, wrn28_10, "
+            "or a torchvision classifier such as resnet18"
         ],
     ),
     "dataset": Case(
         {"dataset": "{name: cifar-10}"},
         [
             "spec.yaml:2: dataset.name = 'cifar-10': not allowed (did you mean 'cifar10'?); "
-            "allowed: digits, image_folder, mnist, cifar10, svhn"
+            "allowed: digits, image_folder, mnist, cifar10, svhn, caltech256, tiny_imagenet, imagenet"
         ],
     ),
     "operation": Case(
@@ -182,6 +227,49 @@ CASES = {
     "operation without a name": Case(
         {"augmentation": "{strong: [{size: 3}]}"},
         [f"spec.yaml:6: augmentation.strong[0]: should be one of {OPERATIONS}, by name or as {{name: …}}"],
+    ),
+    "policy": Case(
+        {"augmentation": "{strong: [{name: autoaugment, policy: caltech256}]}"},
+        [
+            "spec.yaml:6: augmentation.strong[0].policy = 'caltech256': not allowed; allowed: cifar10, svhn, imagenet",
+        ],
+    ),
+    "random operation on test images": Case(
+        {"augmentation": "{evaluation: [{name: random_crop, size: 8}, center_crop]}"},
+        [
+            "spec.yaml:6: augmentation.evaluation[0].name = 'random_crop': not allowed; allowed: center_crop, resize",
+            "spec.yaml:6: augmentation.evaluation[1].size: missing; should be an integer, at least 1, at most 1024",
+        ],
+    ),
+    "ranges": Case(
+        {
+            "augmentation": "{weak: [{name: random_resized_crop, size: 8, scale: [0.5, 1.5], ratio: [1]}, "
+            "{name: perturb, sigma: [0, 1]}]}"
+        },
+        [
+            "spec.yaml:6: augmentation.weak[0].scale[1] = 1.5: should be a number, above 0, at most 1",
+            "spec.yaml:6: augmentation.weak[0].ratio = [1]: should be a list of 2 (each a number, above 0)",
+            "spec.yaml:6: augmentation.weak[1].sigma[0] = 0: should be a number, above 0",
+        ],
+    ),
+    "operations with options that do not work": Case(
+        {
+            "augmentation": "{weak: [{name: random_crop, padding: 0}, {name: random_resized_crop, size: 8, "
+            "scale: [1, 0.5], ratio: [2, 1]}], strong: [{name: augmix, depth: 0}, {name: perturb, kernel: 4}, "
+            "{name: loss_guided, candidates: 3, kept: 4}]}"
+        },
+        [
+            "spec.yaml:6: augmentation.weak[0].padding = 0: a crop without padding needs a size: set size, or leave "
+            "the operation out",
+            "spec.yaml:6: augmentation.weak[1].scale = [1, 0.5]: the first bound should be at most the second; "
+            "got 1 and 0.5",
+            "spec.yaml:6: augmentation.weak[1].ratio = [2, 1]: the first bound should be at most the second; "
+            "got 2 and 1",
+            "spec.yaml:6: augmentation.strong[0].depth = 0: a chain needs an operation: should be -1, or at least 1",
+            "spec.yaml:6: augmentation.strong[1].kernel = 4: a kernel has a middle pixel: should be odd, 3 or 5",
+            "spec.yaml:6: augmentation.strong[2].kept = 4: should be at most candidates, 3",
+        ],
+        by_schema=False,
     ),
     "schedule": Case(
         train("schedule: cosin"),
@@ -328,9 +416,62 @@ CASES = {
                 "name at least one",
             ),
             (
+                "copies that loss_guided does not make",
+                {"augmentation": "{strong: [{name: loss_guided, candidates: 8, kept: 4}]}"},
+                "6: augmentation.copies = 1: the copies are what loss_guided keeps: should be its `kept`, 4 "
+                "(of 8 candidates)",
+            ),
+            (
+                "loss_guided and more",
+                {"augmentation": "{strong: [loss_guided, cutout]}"},
+                "6: augmentation.strong = [{'name': 'loss_guided', 'operations': 2, 'candidates': 4...: "
+                "loss_guided composes operations of its own; it must stand alone",
+            ),
+            (
+                "loss_guided on every image",
+                {"augmentation": "{weak: [loss_guided]}"},
+                "6: augmentation.weak = [{'name': 'loss_guided', 'operations': 2, 'candidates': 4...: "
+                "loss_guided makes copies: name it under strong",
+            ),
+            (
                 "checkpoint after the end",
                 {"checkpoints": "{keep: [1, 4]}"},
                 "6: checkpoints.keep = [1, 4]: training ends after epoch 3; [4] would never be reached",
+            ),
+            (
+                "download of Caltech256",
+                {"dataset": "{name: caltech256, root: data, download: true}"},
+                "2: dataset.download = true: caltech256 cannot be downloaded; leave download out",
+            ),
+            (
+                "large images of a set in memory",
+                {"dataset": "{name: cifar10, root: data, image_size: 224}"},
+                "2: dataset.image_size = 224: cifar10 stays in memory; should be at most 64",
+            ),
+            (
+                "clutter of SVHN",
+                {"dataset": "{name: svhn, root: data, clutter: false}"},
+                "2: dataset.clutter = false: only caltech256 has such a class; svhn has not",
+            ),
+            (
+                "dropout of a ResNet",
+                {"model": "{name: resnet18, dropout: 0.3}"},
+                "3: model.dropout = 0.3: only wrn28_10 takes it; resnet18 does not",
+            ),
+            (
+                "stem of a CIFAR ResNet",
+                {"model": "{name: resnet20, stem: small}"},
+                "3: model.stem = 'small': only torchvision's ResNets have a small one; resnet20 has not",
+            ),
+            (
+                "published weights of a CIFAR ResNet",
+                {"model": "{name: resnet20, pretrained: torchvision}"},
+                "3: model.pretrained = 'torchvision': torchvision has no weights of resnet20; name a file",
+            ),
+            (
+                "download of a file",
+                {"model": "{name: resnet18, pretrained: a.pth, download: true}"},
+                "3: model.download = true: only torchvision's weights can be downloaded: set pretrained: torchvision",
             ),
             (
                 "width of a ResNet",
@@ -420,7 +561,8 @@ CASES = {
         [
             "spec.yaml:2: dataset.root: dataset mnist needs the folder that holds it",
             "spec.yaml:3: model.name = 'rsnet8': no model of this name (did you mean 'resnet8'?); "
-            "allowed: mlp, small_cnn, resnet8, resnet20, resnet32, or a torchvision classifier such as resnet18",
+            "allowed: mlp, small_cnn, resnet8, resnet20, resnet32, wrn28_10, "
+            "or a torchvision classifier such as resnet18",
             "spec.yaml:5: selection.objectve = 'rbf': unknown key (did you mean 'objective'?); allowed: strategy, "
             "fraction, budget, tolerance, every, warmup_epochs, mode, lag, objective, solver, proxy, proxy_source, "
             "per_class, weights",
