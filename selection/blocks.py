@@ -29,6 +29,10 @@ class Block:
         embeddings = None if self.embeddings is None else self.embeddings[places]
         return Block(self.rows[places], self.residuals[places], embeddings, self.weights[places])
 
+    def block(self) -> "Block":
+        """Itself: what is held may also be a `View`."""
+        return self
+
     def weighing(self, weights: Float64) -> "Block":
         """The same examples with other weights."""
         return Block(self.rows, self.residuals, self.embeddings, weights)
@@ -47,3 +51,30 @@ def join(blocks: Sequence[Block]) -> Block:
         embeddings = np.concatenate([block.embeddings for block in blocks if block.embeddings is not None])[order]
     residuals = np.concatenate([block.residuals for block in blocks])[order]
     return Block(rows[order], residuals, embeddings, weights[order])
+
+
+@dataclass(frozen=True)
+class View:
+    """A block that is not copied out of the arrays it is a part of, before it is needed.
+
+    rows        (n,) its examples' places in the ground set, ascending
+    index       (n,) their rows in the arrays; None: they are the arrays' rows
+    """
+
+    rows: Int64
+    residuals: Float32
+    embeddings: Float32 | None
+    weights: Float64
+    index: Int64 | None
+
+    def some(self, places: Int64) -> "View":
+        """Some of its examples."""
+        index = places if self.index is None else self.index[places]
+        return View(self.rows[places], self.residuals, self.embeddings, self.weights[places], index)
+
+    def block(self) -> Block:
+        """The block itself, copied."""
+        if self.index is None:
+            return Block(self.rows, self.residuals, self.embeddings, self.weights)
+        embeddings = None if self.embeddings is None else self.embeddings[self.index]
+        return Block(self.rows, self.residuals[self.index], embeddings, self.weights)

@@ -2,17 +2,17 @@
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from selection.compiling import inner, kernel
 from selection.distances import Points
 from selection.objectives import Metric
 from selection.problem import Float64
 from selection.proxies import Float32, Int64
 from selection.threads import Crew
-from selection.tiles import tile_costs, tile_squares
+from selection.tiles import FROBENIUS, tile_costs, tile_squares
 
-_TALL, _WIDE = 64, 256  # of a tile
+_TALL, _WIDE = 64, 512  # of a tile
 _AT_ONCE = 512  # candidates whose gains one thread computes
 
 
@@ -30,12 +30,27 @@ class Costs:
         """As the kernels take it: empty where nothing is stored."""
         return np.empty((0, 0), np.float32) if self.matrix is None else self.matrix
 
-    def block(self, top: int, bottom: int, buffer: Float32) -> Float32:
-        """Costs of some examples to all candidates, (bottom - top, candidates); in the buffer where not stored."""
+    def of(self, rows: Int64) -> Float32:
+        """Costs of some examples to all candidates, (rows, candidates)."""
         if self.matrix is not None:
-            return self.matrix[top:bottom]
-        out = buffer[: bottom - top]
-        block_costs(self.ground.arrays, self.candidates.arrays, self.metric.arguments, top, bottom, out)
+            return self.matrix[rows]
+        out = np.empty((len(rows), self.candidates.count), np.float32)
+        block_costs(self.ground.some(rows).arrays, self.candidates.arrays, self.metric.arguments, 0, len(rows), out)
+        return out
+
+    def to_ground(self, chosen: Int64) -> Float32:
+        """Costs of some candidates to all examples, (chosen, ground)."""
+        if self.matrix is not None:
+            return self.matrix[chosen]
+        return self._computed(chosen, self.metric.arguments)
+
+    def squares(self, j: int) -> Float32:
+        """d_ij^2 of a candidate to all examples, (ground,)."""
+        return self._computed(np.array([j]), (FROBENIUS, np.float32(0), np.float32(np.inf)))[0]
+
+    def _computed(self, chosen: Int64, metric: tuple[int, np.float32, np.float32]) -> Float32:
+        out = np.empty((len(chosen), self.ground.count), np.float32)
+        block_costs(self.candidates.some(chosen).arrays, self.ground.arrays, metric, 0, len(chosen), out)
         return out
 
     def gains(self, chosen: Int64, nearest_cost: Float32, weights: Float64, crew: Crew) -> Float64:
@@ -55,7 +70,12 @@ class Costs:
         return out
 
 
-@numba.njit(cache=True, nogil=True)
+def spread(n: int, most: int) -> Int64:
+    """Some of n rows, evenly spread."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
+
+
+@kernel
 def block_costs(rows, columns, metric, top, bottom, out):  # type: ignore[no-untyped-def]
     """Costs of rows top..bottom to all columns."""
     points, norms, others, other_norms = rows
@@ -75,7 +95,7 @@ def block_costs(rows, columns, metric, top, bottom, out):  # type: ignore[no-unt
             tile_costs(part, lower - upper, left, right - left, objective, rate, empty)
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def cost_row(j, rows, columns, metric, stored, squared, row, squares, spare):  # type: ignore[no-untyped-def]
     """row[0, i] = phi(d_ij) for candidate j; squares[i] = d_ij^2 where asked for. spare: (1, width)."""
     points, norms, others, other_norms = rows
@@ -90,14 +110,16 @@ def cost_row(j, rows, columns, metric, stored, squared, row, squares, spare):  #
                 points, norms, others, other_norms, left, right, row, spare, left,
             )  # fmt: skip
         if squared:
-            squares[:] = row[0]
+            for i in range(n):
+                squares[i] = row[0, i]
     if stored.size:
-        row[0] = stored[j]
+        for i in range(n):
+            row[0, i] = stored[j, i]
     else:
-        tile_costs(row, 1, 0, n, objective, rate, empty)
+        tile_costs(row, np.int64(1), np.int64(0), n, objective, rate, empty)
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def gain(row, nearest_cost, weights):  # type: ignore[no-untyped-def]
     """sum_i w_i max(0, m_i - phi_ij), in float64, by i: the definition of a marginal gain to the last bit."""
     total = 0.0
@@ -106,7 +128,7 @@ def gain(row, nearest_cost, weights):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _add(tile, height, width, nearest_cost, weights, top, totals):  # type: ignore[no-untyped-def]
     """The next `height` terms of each total."""
     for i in range(height):
@@ -115,7 +137,7 @@ def _add(tile, height, width, nearest_cost, weights, top, totals):  # type: igno
             totals[j] += weight * max(0.0, least - np.float64(row[j]))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _computed_gains(rows, columns, metric, nearest_cost, weights, totals):  # type: ignore[no-untyped-def]
     points, norms, others, other_norms = rows
     to_points, to_norms, to_others, to_other_norms = columns
@@ -128,13 +150,13 @@ def _computed_gains(rows, columns, metric, nearest_cost, weights, totals):  # ty
             bottom = min(top + _TALL, len(nearest_cost))
             tile_squares(
                 points, norms, others, other_norms, top, bottom,
-                to_points, to_norms, to_others, to_other_norms, left, right, tile, spare, 0,
+                to_points, to_norms, to_others, to_other_norms, left, right, tile, spare, np.int64(0),
             )  # fmt: skip
-            tile_costs(tile, bottom - top, 0, right - left, objective, rate, empty)
+            tile_costs(tile, bottom - top, np.int64(0), right - left, objective, rate, empty)
             _add(tile, bottom - top, right - left, nearest_cost, weights, top, totals[left:right])
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _stored_gains(matrix, chosen, nearest_cost, weights, totals):  # type: ignore[no-untyped-def]
     first, n = chosen[0], len(chosen)
     if chosen[-1] - first + 1 == n:  # side by side, as when all are asked for: many sums at a time

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
 from selection.blocks import Block
+from selection.compiling import kernel
 from selection.distances import measured_points
 from selection.objectives import metric
 from selection.problem import Float64, Objective
@@ -13,7 +13,7 @@ from selection.threads import Crew
 from selection.tiles import tile_costs, tile_squares
 
 _STRANDS = 8  # sums of gains, each over a fixed part of the examples: the same bits for any number of threads
-_TALL, _WIDE = 64, 256
+_TALL, _WIDE = 64, 512
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def cover(ground: Block, medoids: Block, objective: Objective, c1: float | None,
     return Covered(gains.sum(axis=0) * transform.unit, counts.sum(axis=0))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _cover(rows, columns, metric, weights, ids, start, stop, gains, counts):  # type: ignore[no-untyped-def]
     points, norms, others, other_norms = rows
     to_points, to_norms, to_others, to_other_norms = columns
@@ -66,9 +66,9 @@ def _cover(rows, columns, metric, weights, ids, start, stop, gains, counts):  # 
             right = min(left + _WIDE, k)
             tile_squares(
                 points, norms, others, other_norms, top, bottom,
-                to_points, to_norms, to_others, to_other_norms, left, right, tile, spare, 0,
+                to_points, to_norms, to_others, to_other_norms, left, right, tile, spare, np.int64(0),
             )  # fmt: skip
-            tile_costs(tile, bottom - top, 0, right - left, objective, rate, empty)
+            tile_costs(tile, bottom - top, np.int64(0), right - left, objective, rate, empty)
             for i in range(bottom - top):
                 row, least, weight = tile[i, : right - left], nearest_cost[i], weights[top + i]
                 for j in range(right - left):

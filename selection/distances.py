@@ -12,15 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from selection.proxies import Float32
+from selection.tiles import FOURS
 
 Float64 = npt.NDArray[np.float64]
+_PIECE = 65_536  # rows gone through at a time
 
 
 @dataclass(frozen=True)
 class Points:
     """The points g, or g ⊗ [h, 1] where there are embeddings, of one selection problem; distances times `scale`."""
 
-    first: Float32  # (C, n) columns of g, the largest number in [0.5, 1)
+    first: Float32  # (C, n) columns of g, the largest number in [0.5, 1); C filled up with zeros to a multiple of 4
     first_norms: Float64  # (n,) squared
     second: Float32  # (D + 1, n) columns of [h, 1], likewise; (0, 0) where the proxies are g alone
     second_norms: Float64
@@ -33,8 +35,10 @@ class Points:
         return self.first.shape[1]
 
     @property
-    def arrays(self) -> tuple[Float32, Float64, Float32, Float64]:
+    def arrays(self) -> tuple[Float32, Float64, Float32 | None, Float64 | None]:
         """As the kernels take them."""
+        if not self.second.size:
+            return self.first, self.first_norms, None, None
         return self.first, self.first_norms, self.second, self.second_norms
 
     def some(self, rows: npt.NDArray[Any] | slice) -> "Points":
@@ -55,10 +59,14 @@ class Points:
         return 2.0 * math.sqrt(float(norms.max()))
 
 
-def largest_norm(residuals: Float32, embeddings: Float32 | None) -> float:
-    """max ||proxy||, in the caller's units."""
-    points = measured_points(residuals, embeddings)
-    return 0.5 * points.farthest * points.scale
+def largest_norm(residuals: Float32, embeddings: Float32 | None, rows: npt.NDArray[np.int64] | None = None) -> float:
+    """max ||proxy||, in the caller's units, of some rows or all."""
+    n, largest = len(residuals) if rows is None else len(rows), 0.0
+    for start in range(0, n, _PIECE):
+        some: Any = slice(start, start + _PIECE) if rows is None else rows[start : start + _PIECE]
+        points = measured_points(residuals[some], None if embeddings is None else embeddings[some])
+        largest = max(largest, 0.5 * points.farthest * points.scale)
+    return largest
 
 
 def measured_points(residuals: Float32, embeddings: Float32 | None) -> Points:
@@ -74,14 +82,15 @@ def measured_points(residuals: Float32, embeddings: Float32 | None) -> Points:
         second=second,
         second_norms=_squared_norms(second),
         scale=math.ldexp(1.0, exponent + second_exponent),
-        dimension=len(first) * max(1, len(second)),
+        dimension=residuals.shape[1] * (1 if embeddings is None else embeddings.shape[1] + 1),
     )
 
 
 def _unit_columns(rows: Float32) -> tuple[Float32, int]:
     largest = max(float(rows.max()), -float(rows.min()))
     exponent = math.frexp(largest)[1]
-    columns = np.array(rows.T, order="C")
+    columns = np.zeros((-(-rows.shape[1] // FOURS) * FOURS, len(rows)), np.float32)
+    columns[: rows.shape[1]] = rows.T
     if -126 <= exponent <= 126:
         columns *= np.float32(math.ldexp(1.0, -exponent))
     else:  # beyond what one float32 factor reaches

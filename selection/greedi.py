@@ -35,7 +35,8 @@ class Partition:
     parts     m
     alpha     each part picks q = min(k, ceil(alpha k / m)); the union has n/4 members at most, but never below k
     sample    examples over which the union's gains are reckoned; None: max(50,000, 10 k), or all where that is fewer
-    capacity  the most candidates that one process holds; above it, a further round
+    capacity  the most candidates that one process holds; above it, a further round. With a tolerance there is none:
+              too many candidates are refused, since fewer might not reach it
     """
 
     parts: int = 1
@@ -160,8 +161,14 @@ def _local_picks(placed: Placed) -> Generator[list[Work], list[Result], tuple[li
                 for (answer, held) in results
                 if level == 1 and isinstance(answer, Solved) and k is not None and len(answer.rows) == k
             )
-            union = tuple(held[0] for _, held in results)
-            return [_Union(union, sum(len(answer.rows) for answer in solved), whole)], seconds
+            union, size = tuple(held[0] for _, held in results), sum(len(answer.rows) for answer in solved)
+            if k is None and size > partition.capacity:
+                raise ValueError(
+                    f"capacity = {partition.capacity}: to keep the tolerance of {placed.tolerance}, the {len(groups)} "
+                    f"parts picked {size} candidates, which one process has to hold; raise capacity or tolerance, or "
+                    "ask for a budget"
+                )
+            return [_Union(union, size, whole)], seconds
         groups = [
             (tuple(held[place] for _, held in results), _dealt(solved, further, place)) for place in range(further)
         ]

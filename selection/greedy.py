@@ -6,24 +6,30 @@ gains are kept by differences over these lists: a pick costs a row of distances 
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
 
 from selection import steps
-from selection.costs import Costs
+from selection.costs import Costs, spread
 from selection.distances import Points, measured_points
 from selection.neighbours import BYTES, Neighbours, estimated_entries, find_neighbours
 from selection.objectives import Metric, cost_matrix, metric
-from selection.problem import Float64, Picks, Problem
-from selection.randomness import stream_word
-from selection.threads import Crew
+from selection.problem import Float64, Memory, Picks, Problem
+from selection.proxies import Float32, Int64
+from selection.sampling import Sampler
+from selection.threads import KEPT, Crew
 from selection.tiles import FROBENIUS
 
 _SINGLE = 32  # gains computed one by one before many are computed at once
 _BATCH = 64
+_GUESSED_BY = 64  # examples
 _DENSE_DIM = 24  # below this, computing a cost again is cheaper than keeping it
+_FEW = 24  # entries for each example and candidate: below this, listing them for the candidates, too, pays
+_AT_ONCE = 1 << 20  # costs
+_FRESH_DIM = 192  # the same where the memory for them has to be made first
 _DENSE_SHARE = 2  # 1 / the share of the limit that kept costs may take: the lists need the rest
 
 
@@ -37,19 +43,26 @@ def solve(problem: Problem, threads: int = 1) -> Picks:
     memory O(n (C + D)), 4 n^2 bytes where dense, and 8 bytes for each listed pair, within the problem's limit.
     """
     start = perf_counter()
+    if problem.rows is not None:
+        rows, embeddings = problem.rows, problem.embeddings
+        embeddings = None if embeddings is None else embeddings[rows]
+        problem = replace(problem, residuals=problem.residuals[rows], embeddings=embeddings, rows=None)
     with Crew(threads) as crew:
         picks = _solve(problem, crew)
     return replace(picks, seconds=perf_counter() - start)
 
 
-def _is_dense(problem: Problem) -> bool:
-    """Whether all costs of a problem are computed once and kept."""
-    n = len(problem.residuals)
-    square = problem.candidates is None and (problem.weights is None or bool((problem.weights > 0).all()))
-    if problem.memory != "auto":
-        return problem.memory == "dense" and square
-    dim = problem.residuals.shape[1] + (0 if problem.embeddings is None else problem.embeddings.shape[1] + 1)
-    return square and dim >= _DENSE_DIM and 4 * n * n <= problem.limit // _DENSE_SHARE
+def is_dense(n: int, depth: int, memory: Memory, limit: int) -> bool:
+    """Whether all costs of n examples are computed once and kept; `depth`: coordinates of a pair's distance."""
+    if memory != "auto":
+        return memory == "dense"
+    size = 4 * n * n
+    return size <= limit // _DENSE_SHARE and depth >= (_DENSE_DIM if size <= KEPT else _FRESH_DIM)
+
+
+def entries_that_pay(ground: int, candidates: int) -> int:
+    """How many entries at most are listed for the candidates, too."""
+    return _FEW * (ground + candidates)
 
 
 def _solve(problem: Problem, crew: Crew) -> Picks:
@@ -60,24 +73,100 @@ def _solve(problem: Problem, crew: Crew) -> Picks:
     counted = np.flatnonzero(weights > 0)
     ground = points if len(counted) == n else points.some(counted)
     candidates = points if problem.candidates is None else points.some(problem.candidates)
-    matrix = cost_matrix(points, transform, crew) if _is_dense(problem) else None
+    square = problem.candidates is None and len(counted) == n
+    depth = problem.residuals.shape[1] + (0 if problem.embeddings is None else problem.embeddings.shape[1] + 1)
+    dense = square and is_dense(n, depth, problem.memory, problem.limit)
+    matrix = cost_matrix(points, transform, crew) if dense else None
     costs = Costs(ground, candidates, transform, matrix)
     options = _options(problem, transform, candidates.count)
     state = _start(costs, weights[counted], options)
-    _first_bounds(costs, state, crew)
-    _lazy_steps(costs, state, options._replace(limit=1), crew)
+    sampler = Sampler.of(problem, candidates.count)
     kept = 0 if matrix is None else matrix.nbytes
     most = min(max(0, problem.limit - kept) // BYTES, ground.count * candidates.count)
+    listed = _first_pick(costs, state, options, sampler, 0 if problem.solver == "lazy" else most, crew)
     while not _finished(state, options):
-        listed = _neighbours(costs, state, most, crew) if problem.solver != "lazy" else None
+        if listed is None and problem.solver != "lazy":
+            listed = _neighbours(costs, state.nearest_cost, state.weights, most, crew)
         if listed is not None:
-            steps.by_differences(
-                state, options, ground.arrays, candidates.arrays, transform.arguments, costs.stored, listed.arrays
-            )
+            _difference_steps(costs, state, options, sampler, listed, crew)
             break
-        further = options.limit if problem.solver == "lazy" else int(state.numbers[steps.COUNT]) + 1
-        _lazy_steps(costs, state, options._replace(limit=further), crew)
+        further = options.limit if problem.solver == "lazy" else _count(state) + 1
+        _lazy_steps(costs, state, options._replace(limit=further), sampler, crew)
     return _answer(problem, costs, state)
+
+
+def _first_pick(
+    costs: Costs, state: steps.State, options: steps.Options, sampler: Sampler | None, most: int, crew: Crew
+) -> Neighbours | None:
+    """The first step, from bounds on all gains; with it the lists, where they came out on the way."""
+    listed, guess = None, -1
+    if sampler is not None:
+        pool = sampler.draw(state.left, 0)
+        state.bounds[:] = -np.inf
+        state.bounds[pool] = costs.gains(pool, state.nearest_cost, state.weights, crew)
+    elif costs.metric.code == FROBENIUS:
+        _bound_in_closed_form(costs, state)
+    else:
+        guess = _guess(costs, state)
+        listed = _list_and_bound(costs, state, guess, most, crew)
+        if listed is None:
+            state.bounds[:] = costs.gains(np.arange(len(state.left)), state.nearest_cost, state.weights, crew)
+    first, row = _largest_gain(costs, state)
+    _take_first(costs, state, first, row)
+    if sampler is not None:
+        state.bounds[state.left] = np.inf  # nothing is known of the others
+    return listed if first == guess else None
+
+
+def _guess(costs: Costs, state: steps.State) -> int:
+    """The likely first pick: the best of those that look best by some of the examples."""
+    rows = spread(costs.ground.count, _GUESSED_BY)
+    sums = np.einsum("i,ij->j", state.weights[rows], costs.of(rows))  # BLAS's threads would spin on a while
+    likely = np.argsort(sums, kind="stable")[:_SINGLE]
+    return int(likely[np.einsum("ji,i->j", costs.to_ground(likely), state.weights).argmin()])
+
+
+def _largest_gain(costs: Costs, state: steps.State) -> tuple[int, Float32]:
+    """The first pick, ties to the smaller row, and its costs: gains are computed while bounds leave a chance."""
+    best, largest, kept = -1, -np.inf, np.empty(0, np.float32)
+    batch = max(1, min(_SINGLE, _AT_ONCE // costs.ground.count))
+    eligible = np.flatnonzero(state.bounds > -np.inf)
+    order = eligible[np.argsort(-state.bounds[eligible], kind="stable")]
+    for start in range(0, len(order), batch):
+        some = order[start : start + batch]
+        if state.bounds[some[0]] < largest:
+            break
+        rows = costs.to_ground(some)
+        terms = state.weights * np.maximum(0.0, state.nearest_cost.astype(np.float64) - rows)
+        gains = np.cumsum(terms, axis=1)[:, -1]  # one after another, as everywhere
+        for j, gain, row in zip(some.tolist(), gains.tolist(), rows, strict=True):
+            if gain > largest or (gain == largest and j < best):
+                best, largest, kept = j, gain, row
+    state.gains[0] = largest
+    return best, kept
+
+
+def _take_first(costs: Costs, state: steps.State, first: int, row: Float32) -> None:
+    """Make the first pick the medoid of all."""
+    state.order[0] = first
+    state.numbers[steps.COUNT] = 1
+    state.left[first] = False
+    state.bounds[first] = -np.inf
+    state.nearest_cost[:] = np.minimum(row, state.nearest_cost)
+    state.nearest[:] = first
+    if len(state.squares):
+        state.squares[:] = costs.squares(first)
+
+
+def _list_and_bound(costs: Costs, state: steps.State, guess: int, most: int, crew: Crew) -> Neighbours | None:
+    """One pass over all pairs: the sums of their costs, which bound the gains, and the lists if the guess is right."""
+    nearest_cost = costs.to_ground(np.array([guess]))[0]
+    sums = np.empty(len(state.left))
+    listed = _neighbours(costs, nearest_cost, state.weights, most, crew, sums)
+    if listed is not None:
+        largest = state.weights.sum() * float(costs.metric.empty)
+        state.bounds[:] = largest * (1 + 4 * costs.ground.count * 2.0**-53) - sums
+    return listed
 
 
 def _options(problem: Problem, transform: Metric, candidates: int) -> steps.Options:
@@ -86,16 +175,8 @@ def _options(problem: Problem, transform: Metric, candidates: int) -> steps.Opti
         tolerance = problem.tolerance / (transform.unit if of_costs else transform.scale)
         if problem.objective == "frobenius":
             tolerance = (problem.tolerance / transform.scale) ** 2
-    ratio = candidates * math.log(1 / problem.epsilon)
-    return steps.Options(
-        limit=candidates if problem.budget is None else problem.budget,
-        tolerance=tolerance,
-        of_costs=of_costs,
-        sampled=problem.solver == "stochastic",
-        ratio=ratio if problem.budget is None else ratio / problem.budget,
-        by_step=problem.budget is None,
-        word=stream_word(problem.seed, "selection"),
-    )
+    limit = candidates if problem.budget is None else problem.budget
+    return steps.Options(limit=limit, tolerance=tolerance, of_costs=of_costs)
 
 
 def _start(costs: Costs, weights: Float64, options: steps.Options) -> steps.State:
@@ -115,12 +196,8 @@ def _start(costs: Costs, weights: Float64, options: steps.Options) -> steps.Stat
     )
 
 
-def _first_bounds(costs: Costs, state: steps.State, crew: Crew) -> None:
-    """Bounds on the gains of the first pick: for squared distances from their sum in closed form, else the gains."""
-    if costs.metric.code != FROBENIUS:
-        state.bounds[:] = costs.gains(np.arange(len(state.left)), state.nearest_cost, state.weights, crew)
-        state.evaluated[:] = 0
-        return
+def _bound_in_closed_form(costs: Costs, state: steps.State) -> None:
+    """Bounds on the gains of the first pick for squared distances, from their sums."""
     least, error = _sums_of_squares(costs.ground, costs.candidates, state.weights)
     state.bounds[:] = state.weights.sum() * float(costs.metric.empty) * (1 + 1e-6) - least + error
 
@@ -135,9 +212,9 @@ def _sums_of_squares(ground: Points, candidates: Points, weights: Float64) -> tu
         crossed = np.einsum("dj,dj->j", mean.T @ candidates.first, candidates.second)
         digits = 50.0
     else:
-        norms = weights @ ground.first_norms
+        norms = (weights * ground.first_norms).sum()
         own = candidates.first_norms
-        crossed = (ground.first @ weights) @ candidates.first
+        crossed = np.einsum("c,cj->j", np.einsum("ci,i->c", ground.first, weights), candidates.first)
         digits = 2.0
     terms = norms + total * own
     sums = terms - 2.0 * crossed
@@ -145,43 +222,90 @@ def _sums_of_squares(ground: Points, candidates: Points, weights: Float64) -> tu
     return sums, 2.0**-24 * digits * (dim + 8) * np.maximum(sums, 0.0) + 1e-12 * terms
 
 
-def _lazy_steps(costs: Costs, state: steps.State, options: steps.Options, crew: Crew) -> None:
+def _lazy_steps(costs: Costs, state: steps.State, options: steps.Options, sampler: Sampler | None, crew: Crew) -> None:
     """Steps by bounds; where one wants many gains, these are computed together."""
     batch = _BATCH
     rows, columns = costs.ground.arrays, costs.candidates.arrays
-    while steps.by_bounds(state, options, rows, columns, costs.metric.arguments, costs.stored, _SINGLE):
-        step = int(state.numbers[steps.COUNT])
-        stale = state.left & (state.evaluated != step)
-        if options.sampled:
-            drawn = np.zeros(len(stale), np.bool_)
-            drawn[steps.sample(state.left, step, options)] = True
-            stale &= drawn
-        places = np.flatnonzero(stale)
-        if len(places) > batch:
-            places = np.sort(places[np.argpartition(-state.bounds[places], batch - 1)[:batch]])
-        state.bounds[places] = costs.gains(places, state.nearest_cost, state.weights, crew)
-        state.evaluated[places] = step
-        batch *= 2
+    for pool, limit in _pools(state, options, sampler):
+        now = options._replace(limit=limit)
+        while steps.by_bounds(state, now, pool, rows, columns, costs.metric.arguments, costs.stored, _SINGLE):
+            step = _count(state)
+            some = pool if len(pool) else np.flatnonzero(state.left)
+            places = some[state.evaluated[some] != step]
+            if len(places) > batch:
+                places = np.sort(places[np.argpartition(-state.bounds[places], batch - 1)[:batch]])
+            state.bounds[places] = costs.gains(places, state.nearest_cost, state.weights, crew)
+            state.evaluated[places] = step
+            batch *= 2
 
 
-def _neighbours(costs: Costs, state: steps.State, most: int, crew: Crew) -> Neighbours | None:
+def _difference_steps(
+    costs: Costs, state: steps.State, options: steps.Options, sampler: Sampler | None, listed: Neighbours, crew: Crew
+) -> None:
+    """Steps on running gains: by distances and entries, then, where few entries are left, by these alone."""
+    ground, candidates = costs.ground, costs.candidates
+    few = -1 if len(state.squares) else entries_that_pay(ground.count, candidates.count)
+    points = ground.arrays, candidates.arrays, costs.metric.arguments, costs.stored
+    depth = len(ground.first) + len(ground.second)
+    by_candidate = None
+    _add_up_gains(state, listed, crew)
+    for pool, limit in _pools(state, options, sampler):
+        now = options._replace(limit=limit)
+        told = steps.REFRESH if by_candidate is None else steps.DONE
+        while told == steps.REFRESH:
+            told = steps.by_differences(state, now, pool, *points, listed.arrays, depth, few)
+            if told == steps.REFRESH:
+                _add_up_gains(state, listed, None)
+        if told == steps.MORE:
+            by_candidate = listed.by_candidate(candidates.count, crew)
+        if by_candidate is not None:
+            steps.by_entries(state, now, pool, listed.arrays, by_candidate.arrays)
+
+
+def _add_up_gains(state: steps.State, listed: Neighbours, crew: Crew | None) -> None:
+    """Running gains anew: by a crew within the rounding of one correction, without one to the last bit."""
+    gains = listed.gains(state.nearest_cost, state.weights, len(state.left), crew)
+    state.bounds[:] = np.where(state.left, gains, -np.inf)
+    state.numbers[steps.LARGEST] = max(0.0, state.bounds.max())
+    state.numbers[steps.OPERATIONS] = 0 if crew is None else 1
+    state.numbers[steps.ENTRIES] = listed.lengths.sum()
+
+
+def _pools(state: steps.State, options: steps.Options, sampler: Sampler | None) -> Iterator[tuple[Int64, int]]:
+    """The candidates to pick from, none for all, and up to how many picks: all at once, or a sample a step."""
+    if sampler is None:
+        yield np.empty(0, np.int64), options.limit
+        return
+    while not _finished(state, options):
+        step = _count(state)
+        yield sampler.draw(state.left, step), step + 1
+
+
+def _neighbours(
+    costs: Costs, nearest_cost: Float32, weights: Float64, most: int, crew: Crew, sums: Float64 | None = None
+) -> Neighbours | None:
     """The lists, where they fit."""
     if most == 0:
         return None
-    expected = estimated_entries(costs, state.nearest_cost)
+    expected = estimated_entries(costs, nearest_cost)
     if 1.1 * expected > most:
         return None
-    room = min(most, 2 * expected + 64 * costs.candidates.count)  # memory that is not written to costs nothing
-    return find_neighbours(costs, state.nearest_cost, room, crew)
+    room = min(most, 2 * expected + 64 * costs.candidates.count)
+    return find_neighbours(costs, nearest_cost, weights, room, crew, sums)
+
+
+def _count(state: steps.State) -> int:
+    """Picks so far."""
+    return int(state.numbers[steps.COUNT])
 
 
 def _finished(state: steps.State, options: steps.Options) -> bool:
-    count = int(state.numbers[steps.COUNT])
+    count = _count(state)
     return count == options.limit or (count > 0 and bool(steps.is_covered(state, options)))
 
 
 def _answer(problem: Problem, costs: Costs, state: steps.State) -> Picks:
-    count = int(state.numbers[steps.COUNT])
+    count = _count(state)
     order = state.order[:count].copy()
     gamma = np.bincount(state.nearest, state.weights, costs.candidates.count)[order].astype(np.float64)
     rows = order if problem.candidates is None else problem.candidates[order]

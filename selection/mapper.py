@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from selection.blocks import Block
+from selection.blocks import Block, View
 from selection.distances import largest_norm
 from selection.greedi import Partition, Placed, deal, draw_sample, rounds
 from selection.problem import Picks, Problem
@@ -32,7 +32,7 @@ class Mapper(Protocol):
 class Shards(Protocol):
     """Those who keep blocks of examples and do the works of a selection on them."""
 
-    def hold(self, block: Block) -> Held:
+    def hold(self, block: View) -> Held:
         """Keep a block, and say what it is known by."""
         ...
 
@@ -60,27 +60,31 @@ class LocalShards:
     def __init__(self, threads: int):
         self.threads = threads
 
-    def hold(self, block: Block) -> Held:
+    def hold(self, block: View) -> Held:
         return block
 
     def perform(self, works: Sequence[Work]) -> list[Result]:
         """Side by side where there are several works for the threads, the largest first."""
         if self.threads == 1 or len(works) < 2 * self.threads:
-            return [perform(work, lambda held: held, self.threads, 1) for work in works]
+            return [perform(work, _block, self.threads, 1) for work in works]
         order = sorted(range(len(works)), key=lambda place: -works[place].cost)
         with ThreadPoolExecutor(self.threads) as pool:
-            done = pool.map(lambda at: perform(works[at], lambda held: held, 1, self.threads), order)
+            done = pool.map(lambda at: perform(works[at], _block, 1, self.threads), order)
             results = dict(zip(order, done, strict=True))
         return [results[at] for at in range(len(works))]
+
+
+def _block(held: Block | View) -> Block:
+    return held.block()
 
 
 def divided(problems: Sequence[Problem], partition: Partition | None) -> list[tuple[Problem, Partition]]:
     """Each problem with its share of a partition."""
     partition = partition or Partition()
-    largest = max(len(problem.residuals) for problem in problems)
-    shares = [-(-partition.parts * len(problem.residuals) // largest) for problem in problems]
+    largest = max(problem.count for problem in problems)
+    shares = [-(-partition.parts * problem.count // largest) for problem in problems]
     return [
-        (problem, replace(partition, parts=max(1, min(share, len(problem.residuals) // 2))))
+        (problem, replace(partition, parts=max(1, min(share, problem.count // 2))))
         for problem, share in zip(problems, shares, strict=True)
     ]
 
@@ -89,9 +93,9 @@ def place(problem: Problem, shards: Shards, partition: Partition) -> Placed:
     """Deal the examples of a problem out to blocks, and give these to the shards."""
     if problem.candidates is not None:
         raise ValueError("candidates: a problem for a mapper picks from all of its examples")
-    n = len(problem.residuals)
+    n = problem.count
     weights = np.ones(n) if problem.weights is None else problem.weights
-    everything = Block(np.arange(n), problem.residuals, problem.embeddings, weights)
+    everything = View(np.arange(n), problem.residuals, problem.embeddings, weights, problem.rows)
     parts = [np.arange(n)] if partition.parts == 1 else deal(n, partition.parts, problem.seed)
     sampled = n if problem.budget is None else partition.sampled(n, problem.budget)
     sample = None
@@ -107,7 +111,7 @@ def place(problem: Problem, shards: Shards, partition: Partition) -> Placed:
         tolerance=problem.tolerance,
         partition=partition,
         seed=problem.seed,
-        c1=2.0 * largest_norm(problem.residuals, problem.embeddings) if len(parts) > 1 else None,
+        c1=2.0 * largest_norm(problem.residuals, problem.embeddings, problem.rows) if len(parts) > 1 else None,
     )
 
 

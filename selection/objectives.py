@@ -13,9 +13,9 @@ Under rbf, float32 cannot tell distances beyond about 17 dim apart: all have cos
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from selection.compiling import kernel
 from selection.distances import Points
 from selection.problem import Objective
 from selection.proxies import Float32
@@ -23,7 +23,7 @@ from selection.threads import Crew
 from selection.tiles import DISTANCE, FROBENIUS, RBF, tile_costs, tile_squares
 
 _CODES: dict[Objective, int] = {"frobenius": FROBENIUS, "distance": DISTANCE, "rbf": RBF}
-_TILE = 128  # rows and columns filled at a time
+_TALL, _WIDE = 32, 512  # rows and columns filled at a time
 
 
 @dataclass(frozen=True)
@@ -54,31 +54,31 @@ def metric(points: Points, objective: Objective, c1: float | None = None) -> Met
 
 
 def cost_matrix(points: Points, metric: Metric, crew: Crew) -> Float32:
-    """phi(d_ij) for all pairs, (n, n), symmetric, zero on the diagonal. Time O(n^2 (C + D)), halved by symmetry."""
+    """phi(d_ij) for all pairs, (n, n), symmetric, zero on the diagonal, in the crew's memory. O(n^2 (C + D)) / 2 time."""
     n = points.count
-    matrix = np.empty((n, n), np.float32)
+    matrix = crew.empty((n, n), np.float32)
     rows = points.arrays
 
     def fill(top: int, bottom: int) -> None:
         _fill(matrix, rows, top, bottom, metric.arguments)
 
-    crew.share(n, _TILE, fill)
+    crew.share(n, _TALL, fill)
     return matrix
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _fill(matrix, rows, top, bottom, metric):  # type: ignore[no-untyped-def]
     """Rows top..bottom up to the diagonal, and the same columns above it."""
     points, norms, others, other_norms = rows
     objective, rate, empty = metric
-    tile, spare = np.empty((_TILE, _TILE), np.float32), np.empty((_TILE, _TILE), np.float32)
-    for left in range(0, bottom, _TILE):
-        right = min(left + _TILE, bottom)
+    tile, spare = np.empty((_TALL, _WIDE), np.float32), np.empty((_TALL, _WIDE), np.float32)
+    for left in range(0, bottom, _WIDE):
+        right = min(left + _WIDE, bottom)
         tile_squares(
             points, norms, others, other_norms, top, bottom,
-            points, norms, others, other_norms, left, right, tile, spare, 0,
+            points, norms, others, other_norms, left, right, tile, spare, np.int64(0),
         )  # fmt: skip
         height, width = bottom - top, right - left
-        tile_costs(tile, height, 0, width, objective, rate, empty)
+        tile_costs(tile, height, np.int64(0), width, objective, rate, empty)
         matrix[top:bottom, left:right] = tile[:height, :width]
         matrix[left:right, top:bottom] = tile[:height, :width].T

@@ -21,6 +21,7 @@ class Problem:
 
     residuals   (n, C)
     embeddings  (n, D), or None where the proxies are the residuals alone
+    rows        (n,) which rows of both are meant, ascending, copied when solved; None: all
     budget      exactly this many picks; or None, with a
     tolerance   xi: picks until what is left is at most this, one pick at least
     measure     what the tolerance bounds: frobenius: ||G_S||_F = sqrt(sum w min d^2), whatever the objective;
@@ -47,9 +48,15 @@ class Problem:
     candidates: Int64 | None = None
     memory: Memory = "auto"
     limit: int = 2 << 30
+    rows: Int64 | None = None
+
+    @property
+    def count(self) -> int:
+        """n."""
+        return len(self.residuals) if self.rows is None else len(self.rows)
 
     def __post_init__(self) -> None:
-        most = len(self.residuals) if self.candidates is None else len(self.candidates)
+        most = self.count if self.candidates is None else len(self.candidates)
         if self.budget is not None and not 1 <= self.budget <= most:
             raise ValueError(
                 f"budget = {self.budget}: should be at least 1 and at most {most}, the candidates there are"

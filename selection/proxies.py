@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
+_PIECE = 65_536  # rows looked at at a time
 
 
 class ProxyError(ValueError):
@@ -85,7 +86,7 @@ def as_integers(values: Any, name: str) -> Int64:
 
 def _weights(values: Any) -> npt.NDArray[np.float64]:
     array = to_numpy(values)
-    if array.ndim != 1 or array.dtype.kind not in "iuf":
+    if array.ndim != 1 or not _is_real(array):
         raise ProxyError(f"weights should be a vector of real numbers; got {array.dtype} of shape {array.shape}")
     weights = array.astype(np.float64)
     refused = ~(np.isfinite(weights) & (weights >= 0))
@@ -95,15 +96,21 @@ def _weights(values: Any) -> npt.NDArray[np.float64]:
     return weights
 
 
+def _is_real(array: npt.NDArray[Any]) -> bool:
+    return array.dtype.kind in "iuf" or array.dtype.name == "bfloat16"  # which NumPy's own floats do not include
+
+
 def _matrix(values: Any, name: str) -> Float32:
     array = to_numpy(values)
     if array.ndim != 2 or array.shape[1] == 0:
         raise ProxyError(f"{name} should have shape (n, columns); got {array.shape}")
-    if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":  # NumPy's own floats do not include it
+    if not _is_real(array):
         raise ProxyError(f"{name} should be real numbers; got {array.dtype}")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused next
         matrix = np.ascontiguousarray(array, dtype=np.float32)
-    finite = np.isfinite(matrix).all(axis=1)
+    finite = np.ones(len(matrix), bool)
+    for start in range(0, len(matrix), _PIECE):
+        finite[start : start + _PIECE] = np.isfinite(matrix[start : start + _PIECE]).all(axis=1)
     if not finite.all():
         row = int(np.argmin(finite))
         raise ProxyError(f"{name} must be finite (in float32); row {row} is not: {array[row][:8]}")

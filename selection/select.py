@@ -104,13 +104,14 @@ def select(
         raise ValueError(f"memory_limit = {memory_limit}: should be at least 0 bytes")
     partition = Partition(partitions, alpha, sample, capacity)
     start = time.perf_counter()
-    proxies = proxies.rows(np.argsort(proxies.ids))
+    if (np.diff(proxies.ids) < 0).any():
+        proxies = proxies.rows(np.argsort(proxies.ids))
     groups = _groups(proxies.labels, bool(per_class))
     parts = _parts(budget, groups, "equal" if per_class == "equal" else "proportional")
     problems = [
         Problem(
-            proxies.residuals[rows],
-            None if proxies.embeddings is None else proxies.embeddings[rows],
+            proxies.residuals,
+            proxies.embeddings,
             objective,
             parts.get(group),
             tolerance,
@@ -121,6 +122,7 @@ def select(
             weights=_weights(proxies, rows, group),
             memory=memory,
             limit=memory_limit,
+            rows=None if len(groups) == 1 else rows,
         )
         for group, rows in groups.items()
     ]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import ray
 from ray.actor import ActorHandle
 
-from selection.blocks import Block
+from selection.blocks import View
 from selection.greedi import Partition, Placed
 from selection.mapper import divided, place, run
 from selection.problem import Picks, Problem
@@ -72,8 +72,8 @@ class RayShards:
         self.threads = threads
         self.seconds = 0.0  # of the busiest shard, over all rounds
 
-    def hold(self, block: Block) -> Held:
-        return ray.put(block)
+    def hold(self, block: View) -> Held:
+        return ray.put(block.block())
 
     def perform(self, works: Sequence[Work]) -> list[Result]:
         """Packed onto the shards by cost, the largest first. What they give back stays in the object store."""

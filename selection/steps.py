@@ -7,19 +7,18 @@ the pick: all ways lead to the same picks, bit for bit.
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from selection.compiling import inner, kernel
 from selection.costs import cost_row, gain
-from selection.neighbours import correct, gains_of_all
+from selection.neighbours import correct
 from selection.problem import Float64
 from selection.proxies import Float32, Int64
-from selection.randomness import GOLDEN, mix
 
 _ROUNDING = 2.0**-53  # of one float64 operation, relative
 _WIDE = 512
-_mix = numba.njit(cache=True, nogil=True)(mix)
-DONE, MORE = 0, 1
+_BLOCK = 512  # values searched for the largest of them
+DONE, MORE, REFRESH = 0, 1, 2
 # Places in `numbers`, what changes from step to step:
 COUNT, LARGEST, OPERATIONS, ENTRIES = 0, 1, 2, 3
 
@@ -45,31 +44,23 @@ class Options(NamedTuple):
     limit: int  # picks to make
     tolerance: float  # stop where the measure is at most this; below 0: never
     of_costs: bool  # the measure: sum w m, or sqrt(sum w squares)
-    sampled: bool  # stochastic: a sample at each step
-    ratio: float  # its size: candidates / k * ln(1/epsilon); without k: candidates * ln(1/epsilon), over picks + 1
-    by_step: bool
-    word: np.uint64  # seeds the draws
 
 
-@numba.njit(cache=True, nogil=True)
-def by_bounds(state, options, rows, columns, metric, stored, evaluations):  # type: ignore[no-untyped-def]
+@kernel
+def by_bounds(state, options, pool, rows, columns, metric, stored, evaluations):  # type: ignore[no-untyped-def]
     """Minoux's lazy steps: bounds only fall, so the largest bound that is a gain of this step is the largest gain.
 
-    Returns MORE where a step wants more than `evaluations`, else DONE.
+    pool: the candidates that may be picked, ascending; empty: all. Returns MORE where a step wants more than
+    `evaluations`, else DONE.
     """
     n = len(state.nearest_cost)
     row, squares = np.empty((1, n), np.float32), np.empty(len(state.squares), np.float32)
     spare = np.empty((1, _WIDE), np.float32)
     changed, before = np.empty(n, np.int64), np.empty(n, np.float32)
-    held, seen, pool, pool_step = -1, 0, np.empty(0, np.int64), -1
+    held, seen = -1, 0
     while int(state.numbers[COUNT]) < options.limit:
         step = int(state.numbers[COUNT])
-        if options.sampled:
-            if pool_step != step:
-                pool, pool_step = sample(state.left, step, options), step
-            j = pool[_best(state.bounds[pool])]
-        else:
-            j = _best(state.bounds)
+        j, _ = _best(state.bounds, pool)
         if state.evaluated[j] == step and held == j:
             _take(state, j, row[0], squares, changed, before)
             seen, held = 0, -1
@@ -87,12 +78,14 @@ def by_bounds(state, options, rows, columns, metric, stored, evaluations):  # ty
     return DONE
 
 
-@numba.njit(cache=True, nogil=True)
-def by_differences(state, options, rows, columns, metric, stored, neighbours):  # type: ignore[no-untyped-def]
+@kernel
+def by_differences(state, options, pool, rows, columns, metric, stored, neighbours, depth, few):  # type: ignore[no-untyped-def]
     """Steps on running gains, corrected after each pick for the examples whose nearest medoid changed.
 
-    Running gains carry the rounding of their corrections, at most `slack`. All gains that might be the largest are
-    computed afresh before one is picked: the pick is the one that computing everything anew would give.
+    pool: as in `by_bounds`; depth: of the rows' points. Running gains carry the rounding of their corrections, at most
+    `slack`. All gains that might be the largest are computed afresh before one is picked: the pick is the one that
+    computing everything anew would give. Returns REFRESH where so many might be that all should be added up anew, MORE
+    where no more than `few` entries are left, else DONE.
     """
     n, c = len(state.nearest_cost), len(state.left)
     row, squares = np.empty((1, n), np.float32), np.empty(len(state.squares), np.float32)
@@ -100,41 +93,93 @@ def by_differences(state, options, rows, columns, metric, stored, neighbours):  
     spare = np.empty((1, _WIDE), np.float32)
     numbers, running = state.numbers, state.bounds
     changed, before = np.empty(n, np.int64), np.empty(n, np.float32)
-    single = n if stored.size else n * (1 + (len(rows[0]) + len(rows[2])) // 16)  # cost of one gain computed afresh
-    _refresh(state, neighbours)
-    everything = np.arange(c)
+    single = n if stored.size else n * (1 + depth // 16)  # cost of one gain computed afresh
     while int(numbers[COUNT]) < options.limit:
-        pool = sample(state.left, int(numbers[COUNT]), options) if options.sampled else everything
-        eligible = running[pool] if options.sampled else running
-        best = pool[_best(eligible)]
+        best, second = _best(running, pool)
         compared = False
-        if numbers[OPERATIONS]:
-            slack = _ROUNDING * numbers[LARGEST] * (2 * n + 2 * numbers[OPERATIONS])
-            floor = running[best] - 2 * slack
-            rivals = _count_above(eligible, floor)
-            if rivals > 1 and rivals * single > 2 * numbers[ENTRIES] + n + c:
-                _refresh(state, neighbours)
-                best = pool[_best(running[pool] if options.sampled else running)]
-            elif rivals > 1:
-                compared, largest = True, -np.inf
-                for j in pool:
-                    if running[j] >= floor:
-                        cost_row(j, rows, columns, metric, stored, len(squares) > 0, row, squares, spare)
-                        fresh = gain(row[0], state.nearest_cost, state.weights)
-                        if fresh > largest:
-                            best, largest = j, fresh
-                            best_row[:], best_squares[:] = row, squares
+        slack = _ROUNDING * numbers[LARGEST] * (2 * n + 2 * numbers[OPERATIONS])
+        floor = running[best] - 2 * slack
+        if numbers[OPERATIONS] and second >= floor:
+            rivals = _count_above(running, pool, floor)
+            if rivals * single > 2 * numbers[ENTRIES] + n + c:
+                return REFRESH
+            compared, largest = True, -np.inf
+            for place in range(len(pool) if len(pool) else c):
+                j = pool[place] if len(pool) else place
+                if running[j] >= floor:
+                    cost_row(j, rows, columns, metric, stored, len(squares) > 0, row, squares, spare)
+                    fresh = gain(row[0], state.nearest_cost, state.weights)
+                    if fresh > largest:
+                        best, largest = j, fresh
+                        for i in range(n):
+                            best_row[0, i] = row[0, i]
+                        for i in range(len(squares)):
+                            best_squares[i] = squares[i]
         if not compared:
             cost_row(best, rows, columns, metric, stored, len(squares) > 0, best_row, best_squares, spare)
-        _pick(state, best, best_row[0], best_squares, neighbours, changed, before)
+        count = _take(state, best, best_row[0], best_squares, changed, before)
+        _correct(state, neighbours, changed, before, count)
+        if is_covered(state, options):
+            return DONE
+        if numbers[ENTRIES] <= few:
+            return MORE
+    return DONE
+
+
+@kernel
+def by_entries(state, options, pool, neighbours, by_candidate):  # type: ignore[no-untyped-def]
+    """What `by_differences` does, where entries are few: a pick costs the entries of what it changes, no distances."""
+    starts, lengths, examples, costs = by_candidate
+    n = len(state.nearest_cost)
+    numbers, running = state.numbers, state.bounds
+    changed, before = np.empty(n, np.int64), np.empty(n, np.float32)
+    while int(numbers[COUNT]) < options.limit:
+        best, second = _best(running, pool)
+        slack = _ROUNDING * numbers[LARGEST] * (2 * n + 2 * numbers[OPERATIONS])
+        floor = running[best] - 2 * slack
+        if numbers[OPERATIONS] and second >= floor:
+            largest = -np.inf
+            for place in range(len(pool) if len(pool) else len(running)):
+                j = pool[place] if len(pool) else place
+                if running[j] >= floor:
+                    fresh = _listed_gain(state, by_candidate, j)
+                    if fresh > largest:
+                        best, largest = j, fresh
+        step = int(numbers[COUNT])
+        state.order[step] = best
+        state.gains[step] = _listed_gain(state, by_candidate, best)
+        numbers[COUNT] += 1
+        state.left[best] = False
+        running[best] = -np.inf
+        count = 0
+        for place in range(starts[best], starts[best] + lengths[best]):
+            i, cost = examples[place], costs[place]
+            if cost < state.nearest_cost[i]:
+                changed[count], before[count] = i, state.nearest_cost[i]
+                count += 1
+                state.nearest_cost[i] = cost
+                state.nearest[i] = best
+            elif cost == state.nearest_cost[i] and best < state.nearest[i]:
+                state.nearest[i] = best
+        _correct(state, neighbours, changed, before, count)
         if is_covered(state, options):
             return
 
 
-@numba.njit(cache=True, nogil=True)
-def _pick(state, j, row, squares, neighbours, changed, before):  # type: ignore[no-untyped-def]
-    """Make j a medoid, and correct the running gains."""
-    count = _take(state, j, row, squares, changed, before)
+@inner
+def _listed_gain(state, by_candidate, j):  # type: ignore[no-untyped-def]
+    """`gain`, to the last bit: the examples that are not listed add nothing."""
+    starts, lengths, examples, costs = by_candidate
+    total = 0.0
+    for place in range(starts[j], starts[j] + lengths[j]):
+        i = examples[place]
+        total += state.weights[i] * max(0.0, np.float64(state.nearest_cost[i]) - np.float64(costs[place]))
+    return total
+
+
+@inner
+def _correct(state, neighbours, changed, before, count):  # type: ignore[no-untyped-def]
+    """Correct the running gains for the examples whose m_i changed, and from what."""
     for place in range(count):
         i = changed[place]
         state.numbers[ENTRIES] -= correct(
@@ -143,7 +188,7 @@ def _pick(state, j, row, squares, neighbours, changed, before):  # type: ignore[
     state.numbers[OPERATIONS] += count
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _take(state, j, row, squares, changed, before):  # type: ignore[no-untyped-def]
     """Make j a medoid: its gain, and the examples for which it is the nearest, ties to the smaller row.
 
@@ -170,7 +215,7 @@ def _take(state, j, row, squares, changed, before):  # type: ignore[no-untyped-d
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def is_covered(state, options):  # type: ignore[no-untyped-def]
     """Whether what is left uncovered is within the tolerance."""
     if options.tolerance < 0:
@@ -185,57 +230,56 @@ def is_covered(state, options):  # type: ignore[no-untyped-def]
     return math.sqrt(total) <= options.tolerance
 
 
-@numba.njit(cache=True, nogil=True)
-def _refresh(state, neighbours):  # type: ignore[no-untyped-def]
-    gains_of_all(neighbours, state.nearest_cost, state.weights, state.left, state.bounds)
-    state.numbers[LARGEST] = max(0.0, state.bounds.max())
-    state.numbers[OPERATIONS] = 0
-    state.numbers[ENTRIES] = neighbours[1].sum()
+@inner
+def _best(values, pool):  # type: ignore[no-untyped-def]
+    """The first of the largest, of all or of a pool, and the largest of the others.
 
-
-@numba.njit(cache=True, nogil=True)
-def _best(values):  # type: ignore[no-untyped-def]
-    """The first of the largest; four at a time, since each comparison waits for the one before."""
+    Four at a time, since each comparison waits for the one before; then only the largest's block is searched.
+    """
+    if len(pool):
+        best, largest, second = pool[0], values[pool[0]], -np.inf
+        for j in pool[1:]:
+            second = max(second, min(largest, values[j]))
+            if values[j] > largest:
+                best, largest = j, values[j]
+        return best, second
     n = len(values)
-    a = b = c = d = -np.inf
-    for j in range(0, n - 3, 4):
-        a = values[j] if values[j] > a else a
-        b = values[j + 1] if values[j + 1] > b else b
-        c = values[j + 2] if values[j + 2] > c else c
-        d = values[j + 3] if values[j + 3] > d else d
-    for j in range(n // 4 * 4, n):
-        a = values[j] if values[j] > a else a
-    largest = max(max(a, b), max(c, d))
-    for j in range(n):
+    largest = second = -np.inf
+    at = 0
+    for start in range(0, n, _BLOCK):
+        stop = min(start + _BLOCK, n)
+        a = b = c = d = e = f = g = h = -np.inf
+        for j in range(start, stop - 3, 4):
+            e = max(e, min(a, values[j]))
+            a = max(a, values[j])
+            f = max(f, min(b, values[j + 1]))
+            b = max(b, values[j + 1])
+            g = max(g, min(c, values[j + 2]))
+            c = max(c, values[j + 2])
+            h = max(h, min(d, values[j + 3]))
+            d = max(d, values[j + 3])
+        for j in range(start + (stop - start) // 4 * 4, stop):
+            e = max(e, min(a, values[j]))
+            a = max(a, values[j])
+        high, low = max(a, b), min(a, b)
+        top, under = max(c, d), min(c, d)
+        other = max(max(min(high, top), max(low, under)), max(max(e, f), max(g, h)))
+        highest = max(high, top)
+        second = max(max(second, other), min(largest, highest))
+        if highest > largest:
+            largest, at = highest, start
+    for j in range(at, n):
         if values[j] == largest:
-            return j
-    return -1
+            return j, second
+    return -1, second
 
 
-@numba.njit(cache=True, nogil=True)
-def _count_above(values, floor):  # type: ignore[no-untyped-def]
+@inner
+def _count_above(values, pool, floor):  # type: ignore[no-untyped-def]
     count = 0
-    for j in range(len(values)):
+    for j in pool:
         count += values[j] >= floor
+    if len(pool) == 0:
+        for value in values:
+            count += value >= floor
     return count
-
-
-@numba.njit(cache=True, nogil=True)
-def sample(left, step, options):  # type: ignore[no-untyped-def]
-    """The candidates left with the smallest draws, ascending: those of `draw_words(seed, "selection", step, place)`."""
-    places = np.flatnonzero(left)
-    size = min(len(places), max(1, math.ceil(options.ratio / (step + 1) if options.by_step else options.ratio)))
-    words = np.empty(len(places), np.uint64)
-    word = _mix((options.word ^ np.uint64(step)) + GOLDEN)
-    for place in range(len(places)):
-        words[place] = _mix((word ^ np.uint64(places[place])) + GOLDEN)
-    if size == len(places):
-        return places
-    last = np.partition(words, size - 1)[size - 1]
-    chosen = np.empty(size, np.int64)
-    count = 0
-    for place in range(len(places)):  # draws are distinct: _mix is a bijection
-        if words[place] <= last:
-            chosen[count] = places[place]
-            count += 1
-    return chosen

@@ -5,12 +5,14 @@ keep their digits. Each sum runs over the coordinates in one order, by fused mul
 in a tile: the same pair has the same float32 cost in every tile, memory mode, thread, process and machine.
 """
 
-import numba
 import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-_DEPTH = 64  # coordinates whose part of a tile stays in the cache; a multiple of 4
+from selection.compiling import inlined, inner
+
+FOURS = 4  # coordinates summed at a time: points have a multiple of it
+_DEPTH = 64  # coordinates whose part of a tile stays in the cache; a multiple of FOURS
 _CANCELLED = 0.02  # an outer product's distance below this share of its terms is computed again in float64
 _LOG2E = np.float32(1.4426950408889634)
 _LN2_HIGH = np.float32(0.693359375)  # few bits: its small multiples are exact
@@ -37,7 +39,7 @@ def _power_of_two(typing, exponent):  # type: ignore[no-untyped-def]
     return types.float32(types.float32), code
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def tile_squares(  # type: ignore[no-untyped-def]
     points,
     norms,
@@ -57,13 +59,37 @@ def tile_squares(  # type: ignore[no-untyped-def]
 ):
     """out[i, at + j] = squared distance of point top + i to column left + j, in float32.
 
-    points (C, a) and others (D, a), or (0, 0), are the rows' proxies g and [h, 1]; columns (C, b) and more (D, b) those
-    of the columns; norms their squared norms (float64). spare is as tall as the tile, and as wide.
+    points (C, a) and others (D, a), or None, are the rows' proxies g and [h, 1]; columns (C, b) and more (D, b) those
+    of the columns, C and D multiples of FOURS; norms their squared norms (float64). spare has the tile's shape.
     """
     _differences(points, top, bottom, columns, left, right, out, at)
-    if others.size == 0:
-        return
-    _differences(others, top, bottom, more, left, right, spare, 0)
+    if others is not None:  # decided by type: without embeddings, what follows is not compiled
+        _differences(others, top, bottom, more, left, right, spare, np.int64(0))
+        _outer_squares(
+            points, norms, others, other_norms, top, bottom,
+            columns, column_norms, more, more_norms, left, right, out, spare, at,
+        )  # fmt: skip
+
+
+@inner
+def _outer_squares(  # type: ignore[no-untyped-def]
+    points,
+    norms,
+    others,
+    other_norms,
+    top,
+    bottom,
+    columns,
+    column_norms,
+    more,
+    more_norms,
+    left,
+    right,
+    out,
+    spare,
+    at,
+):
+    """out[i, at + j] = ||a_i ⊗ b_i - a_j ⊗ b_j||^2, from the squared differences of the a in out, of the b in spare."""
     for i in range(bottom - top):
         a_i, b_i = norms[top + i], other_norms[top + i]
         row, other = out[i, at : at + right - left], spare[i]
@@ -84,7 +110,7 @@ def tile_squares(  # type: ignore[no-untyped-def]
                     row[j] = _outer_square(points, others, top + i, columns, more, left + j)
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def tile_costs(tile, height, at, width, objective, rate, empty):  # type: ignore[no-untyped-def]
     """Turn squared distances into phi(d), at most `empty`, in place: columns at .. at + width."""
     if objective == FROBENIUS:
@@ -104,7 +130,7 @@ def tile_costs(tile, height, at, width, objective, rate, empty):  # type: ignore
                 row[j] = min(_one_minus_exp(np.sqrt(row[j]) * rate), empty)
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _one_minus_exp(x):  # type: ignore[no-untyped-def]
     """1 - exp(-x) for x >= 0, within two units in the last place of float32."""
     x = -min(x, np.float32(80.0))
@@ -120,7 +146,7 @@ def _one_minus_exp(x):  # type: ignore[no-untyped-def]
     return _fma(-scale, p, np.float32(1.0) - scale)
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _differences(points, top, bottom, columns, left, right, out, at):  # type: ignore[no-untyped-def]
     """out[i, at + j] = sum_c (x_ci - y_cj)^2, four rows at a time so that each y is loaded once for four sums."""
     dim, width, height = len(points), right - left, bottom - top
@@ -128,13 +154,12 @@ def _differences(points, top, bottom, columns, left, right, out, at):  # type: i
         out[i, at : at + width] = np.float32(0.0)
     for start in range(0, dim, _DEPTH):
         stop = min(start + _DEPTH, dim)
-        fours = start + (stop - start) // 4 * 4
         quads = height // 4 * 4
         for i in range(0, quads, 4):
             r0, r1 = out[i, at : at + width], out[i + 1, at : at + width]
             r2, r3 = out[i + 2, at : at + width], out[i + 3, at : at + width]
             p0, p1, p2, p3 = points[:, top + i], points[:, top + i + 1], points[:, top + i + 2], points[:, top + i + 3]
-            for c in range(start, fours, 4):
+            for c in range(start, stop, FOURS):
                 a0, a1, a2, a3 = p0[c], p0[c + 1], p0[c + 2], p0[c + 3]
                 b0, b1, b2, b3 = p1[c], p1[c + 1], p1[c + 2], p1[c + 3]
                 c0, c1, c2, c3 = p2[c], p2[c + 1], p2[c + 2], p2[c + 3]
@@ -147,34 +172,22 @@ def _differences(points, top, bottom, columns, left, right, out, at):  # type: i
                     r1[j] = _fours(v0 - b0, v1 - b1, v2 - b2, v3 - b3, r1[j])
                     r2[j] = _fours(v0 - c0, v1 - c1, v2 - c2, v3 - c3, r2[j])
                     r3[j] = _fours(v0 - e0, v1 - e1, v2 - e2, v3 - e3, r3[j])
-            for c in range(fours, stop):
-                a0, b0, c0, e0, y0 = p0[c], p1[c], p2[c], p3[c], columns[c, left:right]
-                for j in range(width):
-                    v0 = y0[j]
-                    r0[j] = _fma(v0 - a0, v0 - a0, r0[j])
-                    r1[j] = _fma(v0 - b0, v0 - b0, r1[j])
-                    r2[j] = _fma(v0 - c0, v0 - c0, r2[j])
-                    r3[j] = _fma(v0 - e0, v0 - e0, r3[j])
         for i in range(quads, height):
             r0, p0 = out[i, at : at + width], points[:, top + i]
-            for c in range(start, fours, 4):
+            for c in range(start, stop, FOURS):
                 a0, a1, a2, a3 = p0[c], p0[c + 1], p0[c + 2], p0[c + 3]
                 y0, y1 = columns[c, left:right], columns[c + 1, left:right]
                 y2, y3 = columns[c + 2, left:right], columns[c + 3, left:right]
                 for j in range(width):
                     r0[j] = _fours(y0[j] - a0, y1[j] - a1, y2[j] - a2, y3[j] - a3, r0[j])
-            for c in range(fours, stop):
-                a0, y0 = p0[c], columns[c, left:right]
-                for j in range(width):
-                    r0[j] = _fma(y0[j] - a0, y0[j] - a0, r0[j])
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@inlined
 def _fours(d0, d1, d2, d3, total):  # type: ignore[no-untyped-def]
     return _fma(d3, d3, _fma(d2, d2, _fma(d1, d1, _fma(d0, d0, total))))
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _outer_square(points, others, i, columns, more, j):  # type: ignore[no-untyped-def]
     """||a_i ⊗ b_i - a_j ⊗ b_j||^2 entry by entry, in float64: for the few pairs whose terms cancel."""
     total = 0.0

@@ -222,6 +222,14 @@ def test_tolerance_holds_on_everything(objective: str, kind: str, parts: int) ->
     assert len(chosen.ids) < 90
 
 
+def test_a_tolerance_that_takes_more_candidates_than_fit_is_refused() -> None:
+    asked = {"tolerance": 1.0, "partitions": 4}
+    size = len(select(points(300), **asked).ids)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"capacity = \d+: to keep the tolerance of 1\.0, the 4 parts picked \d+ cand"):
+        select(points(300), **asked, capacity=size)  # type: ignore[arg-type]
+    assert len(select(points(300), **asked, capacity=300).ids) == size  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("options", [{}, {"capacity": 60}, {"sample": 200}])
 def test_weights_of_examples_are_kept(options: dict[str, Any]) -> None:
     ground = points(600)

@@ -1,0 +1,197 @@
+"""`plan`: the time and memory of a selection, before anything of its size is allocated."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+
+from selection.budgets import Division, divide
+from selection.greedi import Partition
+from selection.greedy import entries_that_pay, is_dense, solve
+from selection.neighbours import BYTES
+from selection.problem import Memory, Objective, Problem, Solver
+from selection.threads import KEPT
+
+# Of all pairs of n points, those nearer than the medoid after t picks: _SHARE t^-_FALL, measured on residuals and on
+# clustered and Gaussian points of 10 to 64 dimensions (0.04 to 0.14 after the first pick).
+_SHARE, _FALL = 0.13, 0.8
+_CALIBRATION = 3e8  # pairs times dimensions that are computed to measure this machine
+_ENTRY, _SCANNED = 4.5e-9, 1e-9  # seconds to correct one entry, to pass over one candidate
+_GAIN = 1e-9  # seconds to add one pair to a gain
+_DRAWN = 1.5e-8  # seconds a candidate and step that a sample takes
+_FRESH = 0.8e-9  # seconds a byte that is used for the first time
+_ROW = 2.0  # a row of distances takes so much longer than the same pairs in tiles
+
+
+@dataclass(frozen=True)
+class Plan:
+    """seconds: on this machine, all threads its own; bytes: the most beyond the input, in one process."""
+
+    seconds: float
+    bytes: int
+    memory: Literal["dense", "blockwise"]  # of the largest class, or part
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What the works of a selection have in common."""
+
+    columns: int
+    embedding: int | None
+    objective: Objective
+    solver: Solver
+    epsilon: float
+    memory: Memory
+    threads: int
+
+    @property
+    def depth(self) -> int:
+        """Coordinates that a pair's distance is summed up over."""
+        return self.columns + (0 if self.embedding is None else self.embedding + 1)
+
+
+@dataclass(frozen=True)
+class _Cost:
+    seconds: float  # of one thread where works are done side by side, else of all
+    bytes: int
+    dense: bool = False
+
+
+def plan(
+    sizes: Sequence[int],
+    *,
+    columns: int,
+    embedding: int | None = None,
+    budget: int | None = None,
+    objective: Objective = "frobenius",
+    solver: Solver = "exact",
+    epsilon: float = 0.01,
+    partitions: int = 1,
+    alpha: float = 4.0,
+    sample: int | None = None,
+    capacity: int = 1_000_000,
+    division: Division = "proportional",
+    memory: Memory = "auto",
+    memory_limit: int = 2 << 30,
+    threads: int | None = None,
+) -> Plan:
+    """What `select` will take for classes of these sizes, in this process.
+
+    columns    C, of the residuals; embedding: D, or None where there are none. The rest as in `select`.
+    budget     None: a tolerance decides; planned for a tenth of every class
+    threads    by default one for each processor
+
+    Takes up to a second to measure this machine, and compiles where nothing was selected before. Its model is that
+    of points spread out as residuals are: a run can take half or twice its time.
+    Raises BudgetError where the budget cannot be divided.
+    """
+    shape = _Shape(columns, embedding, objective, solver, epsilon, memory, threads or os.cpu_count() or 1)
+    parts = {c: max(1, size // 10) for c, size in enumerate(sizes)}
+    if budget is not None:
+        parts = divide(budget, dict(enumerate(sizes)), division)
+    largest = max(sizes)
+    partition = Partition(partitions, alpha, sample, capacity)
+    exact: list[tuple[int, int, int]] = []  # works that are done side by side: examples, candidates, picks
+    rest: list[_Cost] = []
+    for c, size in enumerate(sizes):
+        m = max(1, min(-(-partition.parts * size // largest), size // 2))
+        if m == 1:
+            exact.append((size, size, parts[c]))
+        else:
+            local, others = _divided(shape, size, parts[c], m, partition, memory_limit)
+            exact += local
+            rest += others
+    beside = shape.threads if len(exact) >= 2 * shape.threads else 1
+    costs = [_solve(shape, *work, limit=memory_limit // beside, threads=shape.threads // beside) for work in exact]
+    used = sorted((cost.bytes for cost in costs), reverse=True)
+    every = [sum(used[:beside]), *(cost.bytes for cost in rest)]
+    return Plan(
+        seconds=sum(cost.seconds for cost in costs) / beside + sum(cost.seconds for cost in rest),
+        bytes=max(every),
+        memory="dense" if costs[int(np.argmax([work[0] for work in exact]))].dense else "blockwise",
+    )
+
+
+def _divided(
+    shape: _Shape, n: int, k: int, parts: int, partition: Partition, limit: int
+) -> tuple[list[tuple[int, int, int]], list[_Cost]]:
+    """GreeDi: the local works of all rounds, and what is done with all threads after them."""
+    local: list[tuple[int, int, int]] = []
+    groups, size, whole = parts, n, 0
+    while True:
+        quota = partition.local(k, n, groups)
+        each = min(size // groups, quota)
+        local += [(size // groups, size // groups, each)] * groups
+        whole = groups if groups == parts and quota == k else whole
+        size = groups * each
+        further = min(-(-size // partition.capacity), groups - 1)
+        if further <= 1 or k > partition.capacity:
+            break
+        groups = further
+    sampled = partition.sampled(n, k)
+    rest = [_cover(shape, n, k)]
+    if k <= partition.capacity:
+        rest += [_solve(shape, sampled, size, k, limit=limit, threads=shape.threads)]
+        rest += [_cover(shape, sampled, k)] * whole
+    return local, rest
+
+
+def _solve(shape: _Shape, ground: int, candidates: int, k: int, *, limit: int, threads: int) -> _Cost:
+    """Greedy over some candidates."""
+    depth, pair = shape.depth, _pair_seconds(shape.columns, shape.embedding, shape.objective)
+    pairs = float(ground) * candidates
+    dense = ground == candidates and is_dense(ground, depth, shape.memory, limit)
+    kept = 4.0 * pairs if dense else 0.0
+    room = max(0.0, limit - kept) / (1.1 * BYTES)
+    if shape.solver == "lazy":
+        fits = k
+    else:  # the pick after which the lists fit
+        fits = 1 if pairs * _SHARE <= room else math.ceil((pairs * _SHARE / max(room, 1.0)) ** (1 / _FALL))
+    before = min(k, fits)
+    evaluated = 0.0 if before == 1 else 1.0 + 1.5 * math.log2(max(1, before - 1))
+    if shape.solver == "stochastic":
+        evaluated = min(evaluated, before * math.log(1 / shape.epsilon) / k)
+    elif shape.objective != "frobenius" and before > 1:
+        evaluated += 1.0
+    listed = before < k or k == 1
+    computed = (0.5 if dense else evaluated + listed) * pairs * depth * pair / threads
+    computed += (evaluated + dense) * pairs * _GAIN / threads
+    entries = pairs * _SHARE * before**-_FALL if listed else 0.0
+    few = entries_that_pay(ground, candidates)
+    late = min(k, max(before, math.ceil((pairs * _SHARE / few) ** (1 / _FALL))))
+    rows = 0.0 if dense else _ROW * pair * depth * ground * (late - (before if listed else 0))
+    corrected = pairs * _SHARE / _FALL * before**-_FALL * _ENTRY if listed else 0.0
+    copied = 4 * (ground + candidates * (ground != candidates)) * (shape.depth + depth)
+    state = 40 * ground + 60 * candidates + 16 * k
+    scratch = threads * 64 * (candidates * BYTES + 4096)
+    fresh = kept + BYTES * entries
+    steps = k * candidates * (_SCANNED + (_DRAWN if shape.solver == "stochastic" else 0.0))
+    return _Cost(
+        seconds=computed + rows + corrected + steps + (fresh > KEPT) * fresh * _FRESH + 5e-4,
+        bytes=int(copied + state + scratch + fresh),
+        dense=dense,
+    )
+
+
+def _cover(shape: _Shape, n: int, k: int) -> _Cost:
+    """The value and the weights of k medoids on n examples."""
+    pair = _pair_seconds(shape.columns, shape.embedding, shape.objective)
+    size = 12 * (n + k) * shape.depth + 40 * n
+    return _Cost(float(n) * k * (shape.depth * pair + 5e-10) / shape.threads, size)
+
+
+@lru_cache(maxsize=32)
+def _pair_seconds(columns: int, embedding: int | None, objective: Objective) -> float:
+    """Seconds of one thread for one coordinate of one pair of examples, measured here."""
+    depth = columns + (0 if embedding is None else embedding + 1)
+    n = int(np.clip(math.sqrt(_CALIBRATION / depth), 128, 4_096))
+    stream = np.random.default_rng(0)
+    rows = stream.standard_normal((n, columns), np.float32)
+    inputs = None if embedding is None else stream.standard_normal((n, embedding), np.float32)
+    problem = Problem(rows, inputs, objective, 2, None, memory="blockwise")
+    taken = [solve(problem).seconds for _ in range(4)]  # the first compiles
+    return min(taken[1:]) / (n * n * depth)
