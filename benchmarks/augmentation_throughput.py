@@ -8,7 +8,7 @@ round, so that a noisy neighbour hurts both; the first round of each warms up an
 part of the claim: torchvision in as many loader processes as there are cores; larger images; and the operations that
 torchvision does not have. Loss-guided candidates are made, not scored: that takes a network.
 
-    python benchmarks/augmentation_throughput.py [--rounds 8] [--images 512] [--device cuda]
+    python benchmarks/augmentation_throughput.py [--rounds 8] [--device cuda]
 
 With --device cuda the batches lie on the GPU; torchvision still works on the CPU, and its batches are copied there.
 """
@@ -36,7 +36,8 @@ from workers.augmentation import Augmenter, LossGuidedCopies, Pool
 Transform = Callable[[torch.Tensor], torch.Tensor]
 WEAK = ({"name": "random_crop", "padding": 4}, {"name": "random_flip"})
 CANDIDATES = 4
-BATCHES = {32: (128, 512), 224: (32,)}  # pixels a side: images a batch
+BATCHES = {32: (128, 512), 224: (32,)}  # pixels a side: images a batch; the largest is what a round takes
+ALONE = {32: 128, 224: 16}  # pixels a side: images a round, one by one
 
 
 class Candidate:
@@ -168,11 +169,10 @@ class Batched:
             torch.cuda.synchronize()
 
 
-def per_image(transform: Transform, images: torch.Tensor, batch: int, device: torch.device) -> float:
-    """Images a second of a transform called on each image by itself."""
+def per_image(transform: Transform, images: torch.Tensor, device: torch.device) -> float:
+    """Images a second of a transform called on each image of a batch by itself."""
     start = time.perf_counter()
-    for first in range(0, len(images), batch):
-        torch.stack([transform(image) for image in images[first : first + batch]]).to(device)
+    torch.stack([transform(image) for image in images]).to(device)
     if device.type == "cuda":
         torch.cuda.synchronize()
     return len(images) / (time.perf_counter() - start)
@@ -181,12 +181,12 @@ def per_image(transform: Transform, images: torch.Tensor, batch: int, device: to
 class Loaders:
     """Processes that transform their part of the images when told to, at the same time."""
 
-    def __init__(self, processes: int, images: int, side: int):
+    def __init__(self, processes: int, side: int):
         context = multiprocessing.get_context("spawn")
-        self.images, self.pipes, self.processes = images, [], []
-        for number in range(processes):
+        self.images, self.pipes, self.processes = processes * ALONE[side], [], []
+        for _ in range(processes):
             pipe, theirs = context.Pipe()
-            process = context.Process(target=_load, args=(theirs, number, processes, images, side), daemon=True)
+            process = context.Process(target=_load, args=(theirs, side), daemon=True)
             process.start()
             self.pipes.append(pipe)
             self.processes.append(process)
@@ -209,33 +209,33 @@ class Loaders:
             process.join()
 
 
-def _load(pipe: Connection, number: int, processes: int, count: int, side: int) -> None:
+def _load(pipe: Connection, side: int) -> None:
     torch.set_num_threads(1)
-    images = pixels(count, side)
-    mine = images[number::processes]
+    images = pixels(ALONE[side], side)
     transforms = {name: make(images) for name, (_, make, _) in CASES.items() if make is not None}
     while True:
         pipe.send(True)
         case = pipe.recv()
         if case is None:
             return
-        per_image(transforms[case], mine, 128, torch.device("cpu"))
+        per_image(transforms[case], images, torch.device("cpu"))
         pipe.send(True)
 
 
-def measure(side: int, count: int, rounds: int, device: torch.device) -> dict[str, Any]:
+def measure(side: int, rounds: int, device: torch.device) -> dict[str, Any]:
     """All operations on images of a size, round by round."""
-    images, batches, cores = pixels(count, side), BATCHES[side], len(os.sched_getaffinity(0))
+    batches, cores = BATCHES[side], len(os.sched_getaffinity(0))
+    images = pixels(max(batches), side)
     batched = {name: Batched(spec, images, device) for name, (spec, _, _) in CASES.items()}
     transforms = {name: make(images) for name, (_, make, _) in CASES.items() if make is not None}
-    loaders = Loaders(cores, count, side)
+    loaders = Loaders(cores, side)
     rates: dict[str, dict[str, list[float]]] = {name: {} for name in CASES}
     try:
         for turn in range(rounds + 1):
             for name in CASES:
                 found = {f"batched, {batch} a batch": batched[name].rate(batch, turn) for batch in batches}
                 if name in transforms:
-                    found["per image"] = per_image(transforms[name], images, batches[0], device)
+                    found["per image"] = per_image(transforms[name], images[: ALONE[side]], device)
                     found[f"per image, {cores} loader processes"] = loaders.rate(name)
                 for way, rate in found.items():
                     if turn:
@@ -258,16 +258,12 @@ def main() -> int:
     """Measure, print, write the result. Returns 1 where a ratio is below what is claimed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--images", type=int, default=512, help="images of 32 pixels a round (224 pixels: an eighth)")
     parser.add_argument("--device", default="cpu", help="where the batches lie: cpu or cuda")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     before = os.getloadavg()[0]
-    results = {
-        side: measure(side, arguments.images if side == 32 else arguments.images // 8, arguments.rounds, device)
-        for side in BATCHES
-    }
+    results = {side: measure(side, arguments.rounds, device) for side in BATCHES}
     missed = []
     for side, cases in results.items():
         for name, found in cases.items():
@@ -285,7 +281,10 @@ def main() -> int:
             "device": device.type,
             "threads": torch.get_num_threads(),
             "rounds": arguments.rounds,
-            "images_a_round": {"32 px": arguments.images, "224 px": arguments.images // 8},
+            "images_a_round": {
+                "batched": {f"{side} px": max(batches) for side, batches in BATCHES.items()},
+                "per image, and in each loader process": {f"{side} px": count for side, count in ALONE.items()},
+            },
             "reach": {name: reach for name, (_, _, reach) in CASES.items() if reach},
             "results": {f"{side} px": cases for side, cases in results.items()},
             "load_average_1min": {"before": round(before, 2), "after": round(os.getloadavg()[0], 2)},
