@@ -1,6 +1,7 @@
 """Loss-guided copies: candidates by hand, one by one, and the choice among them by brute force."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,7 @@ class TestChoice:
 def by_hand(copies: LossGuidedCopies, draws: Draws, compositions: Compositions, row: int) -> Any:
     """One candidate, with torchvision's operations on one image at a time."""
     turns = compositions.codes.shape[1]
-    own = draws.take(np.array([row]))
+    own = replace(draws, ids=draws.ids[[row]], copies=draws.copies[[row]])
     image = copies.pool.take(own.ids)[0]
     label = np.eye(CLASSES)[copies.pool.labels[np.searchsorted(IDS, own.ids[0])]]
     for turn in range(turns):

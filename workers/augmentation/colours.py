@@ -1,7 +1,9 @@
 """Operations on grey levels, with a magnitude of its own for each image of a batch.
 
-Each is torchvision's operation of the same name for one image, magnitude for magnitude, up to rounding of float32.
+Each is torchvision's operation of the same name for one image, up to rounding of float32.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,51 +11,49 @@ from torchvision.transforms.v2 import functional as tv
 
 from workers.augmentation.draws import Float64, per_image, to_device
 
+ENHANCEMENTS = ("Brightness", "Color", "Contrast", "Sharpness")
 
-def blend(images: torch.Tensor, degenerate: torch.Tensor | None, factors: Float64) -> torch.Tensor:
-    """degenerate + factor * (image - degenerate), clipped and rounded down, as PIL's ImageEnhance does it.
 
-    images uint8 (b, C, H, W); degenerate float32, broadcastable to them, None for black; factors (b,), 1 leaves an
-    image as it is. The products are added in torchvision's order.
+def enhance(images: torch.Tensor, counts: Sequence[int], factors: Float64) -> torch.Tensor:
+    """Towards (factors below 1) or away from (above 1) what PIL's ImageEnhance calls an image's degenerate version.
+
+    images   uint8 (b, C, H, W), C 1 or 3: first those to be changed in brightness, whose degenerate version is black,
+             then in color (the image in grey), in contrast (its mean grey), and in sharpness (the image smoothed)
+    counts   how many of each
+    factors  (b,): degenerate + factor * (image - degenerate) is clipped to 0 to 255, and rounded down
+
+    Grey images have no color to change, and those of fewer than 3 pixels a side no sharpness.
     """
-    blended = images * per_image(factors, images)
-    if degenerate is not None:
-        blended = torch.addcmul(blended, degenerate, per_image(1.0 - factors, images))
-    return blended.clamp_(0, 255).to(torch.uint8)
-
-
-def adjust_brightness(images: torch.Tensor, factors: Float64) -> torch.Tensor:
-    """Towards black (0) or away from it (above 1)."""
-    return blend(images, None, factors)
-
-
-def adjust_contrast(images: torch.Tensor, factors: Float64) -> torch.Tensor:
-    """Towards the image's mean grey (0) or away from it (above 1)."""
-    return blend(images, tv.rgb_to_grayscale(images).float().mean((1, 2, 3), keepdim=True), factors)
-
-
-def adjust_color(images: torch.Tensor, factors: Float64) -> torch.Tensor:
-    """Towards grey (0) or away from it (above 1). Grey images stay as they are."""
+    color, contrast, sharpness, _ = map(int, np.cumsum(counts))
     if images.shape[1] == 1:
-        return images
-    return blend(images, tv.rgb_to_grayscale(images).float(), factors)
+        factors = factors.copy()
+        factors[color:contrast] = 1.0
+    ratios, rest = per_image(factors, images), per_image(1.0 - factors, images)
+    enhanced = images.float()
+    enhanced[:sharpness].mul_(ratios[:sharpness])
+    if color < sharpness:
+        greys = tv.rgb_to_grayscale(images[color:sharpness]).float()
+        enhanced[color:contrast].addcmul_(greys[: contrast - color], rest[color:contrast])
+        means = greys[contrast - color :].mean((1, 2, 3), keepdim=True)
+        enhanced[contrast:sharpness].addcmul_(means, rest[contrast:sharpness])
+    if sharpness < len(images):
+        _sharpen(enhanced[sharpness:], rest[sharpness:])
+    return enhanced.clamp_(0, 255).to(torch.uint8)
 
 
-def adjust_sharpness(images: torch.Tensor, factors: Float64) -> torch.Tensor:
-    """Towards a smoothed image (0) or away from it (above 1); border pixels stay as they are.
+def _sharpen(images: torch.Tensor, rest: torch.Tensor) -> None:
+    """image + rest * (smoothed - image), in place, but for the border pixels.
 
-    Smoothed is the mean over 3x3 pixels of which the middle one counts five times. Thirteenths never lie half way
-    between two whole numbers, so that they are rounded in float32 as they would be exactly.
+    Smoothed is the mean over 3x3 pixels of which the middle one counts five times, rounded. Thirteenths never lie
+    half way between two whole numbers: they round in float32 as they do exactly.
     """
     if min(images.shape[2:]) < 3:
-        return images
-    sharpened = images.float()
-    inner = sharpened[:, :, 1:-1, 1:-1]
-    rows = sharpened[:, :, :-2] + sharpened[:, :, 1:-1] + sharpened[:, :, 2:]
+        return
+    inner = images[:, :, 1:-1, 1:-1]
+    rows = images[:, :, :-2] + images[:, :, 1:-1] + images[:, :, 2:]
     smoothed = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
     smoothed = smoothed.add_(inner, alpha=4).div_(13).round_()
-    inner.addcmul_(smoothed.sub_(inner), per_image(1.0 - factors, images))
-    return sharpened.clamp_(0, 255).to(torch.uint8)
+    inner.addcmul_(smoothed.sub_(inner), rest)
 
 
 def posterize(images: torch.Tensor, bits: Float64) -> torch.Tensor:
@@ -63,5 +63,6 @@ def posterize(images: torch.Tensor, bits: Float64) -> torch.Tensor:
 
 
 def solarize(images: torch.Tensor, thresholds: Float64) -> torch.Tensor:
-    """Invert grey levels from the threshold on; thresholds (b,), in 0 to 255."""
-    return torch.where(images >= per_image(thresholds, images), ~images, images)
+    """Invert grey levels from the threshold on; thresholds (b,), 0 or more: 0 inverts all, above 255 nothing."""
+    lowest = to_device(np.ceil(thresholds.astype(np.float32)).astype(np.int16), images)[:, None, None, None]
+    return torch.where(images >= lowest, ~images, images)

@@ -41,10 +41,6 @@ class Draws:
         """64 random bits each."""
         return draw_words(self.seed, "augmentation", *self._counters(number))
 
-    def take(self, rows: Int64) -> "Draws":
-        """The draws of some of the views."""
-        return Draws(self.seed, self.epoch, self.ids[rows], self.copies[rows], self.place)
-
     def _counters(self, number: Number) -> tuple[int | Int64, ...]:
         if isinstance(number, int):
             return self.epoch, self.ids, self.copies, self.place, number

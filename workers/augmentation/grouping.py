@@ -10,25 +10,16 @@ import torch
 from torchvision.transforms.v2 import functional as tv
 
 from workers.augmentation import colours
+from workers.augmentation.colours import ENHANCEMENTS
 from workers.augmentation.draws import Float64, Int64, to_device
 from workers.augmentation.warping import WARPS, inverse_map, warp
 
-# torchvision's names. Affine maps come first: they are one group.
-OPERATIONS = (
-    *WARPS,
-    "Brightness",
-    "Color",
-    "Contrast",
-    "Sharpness",
-    "Posterize",
-    "Solarize",
-    "AutoContrast",
-    "Equalize",
-    "Invert",
-    "Identity",
-)
+# torchvision's names, in families that one kernel works on together
+OPERATIONS = (*WARPS, *ENHANCEMENTS, "Posterize", "Solarize", "Invert", "AutoContrast", "Equalize", "Identity")
 CODES = {name: code for code, name in enumerate(OPERATIONS)}
 IDENTITY = CODES["Identity"]
+_FIRST = ("ShearX", "Brightness", "Posterize", "Solarize", "AutoContrast", "Equalize", "Identity")  # of each family
+_FAMILIES = [*(CODES[name] for name in _FIRST), len(OPERATIONS)]
 
 
 def apply(images: torch.Tensor, codes: Int64, magnitudes: Float64, interpolation: str = "nearest") -> torch.Tensor:
@@ -41,23 +32,17 @@ def apply(images: torch.Tensor, codes: Int64, magnitudes: Float64, interpolation
                    posterize's bits, solarize's threshold over 255; of no meaning for the others
     interpolation  of the affine maps: nearest or bilinear
 
-    Cost: O(b C H W); about 60 calls of small kernels, whatever b, and no wait for the device.
+    Cost: O(b C H W); about 80 small kernels, whatever b, and no wait for the device.
     """
     if (codes == IDENTITY).all():
         return images
     order = np.argsort(codes, kind="stable")
     codes, magnitudes = codes[order], magnitudes[order]
     ordered = images.contiguous().index_select(0, to_device(order, images))
-    edges = [0, *np.searchsorted(codes, np.arange(len(WARPS), len(OPERATIONS) + 1))]
     groups = []
-    for start, end in pairwise(map(int, edges)):
-        if start == end:
-            continue
-        group, amounts = ordered[start:end], magnitudes[start:end]
-        if codes[start] < len(WARPS):
-            groups.append(warp(group, _maps(codes[start:end], amounts, group), interpolation))
-        else:
-            groups.append(_adjusted(OPERATIONS[codes[start]], group, amounts))
+    for start, end in pairwise(map(int, np.searchsorted(codes, _FAMILIES))):
+        if start < end:
+            groups.append(_changed(ordered[start:end], codes[start:end], magnitudes[start:end], interpolation))
     places = np.empty_like(order)
     places[order] = np.arange(len(order))
     return torch.cat(groups).index_select(0, to_device(places, images))
@@ -72,33 +57,26 @@ def apply_in_turn(
     return images
 
 
-def _maps(codes: Int64, amounts: Float64, images: torch.Tensor) -> Float64:
-    maps = np.empty((len(codes), 2, 3))
-    for code in np.unique(codes):
-        rows = codes == code
-        maps[rows] = inverse_map(OPERATIONS[code], amounts[rows], *images.shape[2:])
-    return maps
-
-
-def _adjusted(name: str, images: torch.Tensor, amounts: Float64) -> torch.Tensor:
+def _changed(images: torch.Tensor, codes: Int64, magnitudes: Float64, interpolation: str) -> torch.Tensor:
+    """The images of one family, ordered by operation."""
+    name = OPERATIONS[codes[0]]
+    if name in WARPS:
+        maps = np.empty((len(codes), 2, 3))
+        for code in np.unique(codes):
+            rows = codes == code
+            maps[rows] = inverse_map(OPERATIONS[code], magnitudes[rows], *images.shape[2:])
+        return warp(images, maps, interpolation)
+    if name in ENHANCEMENTS:
+        counts = np.bincount(codes - CODES[ENHANCEMENTS[0]], minlength=len(ENHANCEMENTS))
+        return colours.enhance(images, counts.tolist(), 1.0 + magnitudes)
     match name:
-        case "Brightness":
-            return colours.adjust_brightness(images, 1.0 + amounts)
-        case "Color":
-            return colours.adjust_color(images, 1.0 + amounts)
-        case "Contrast":
-            return colours.adjust_contrast(images, 1.0 + amounts)
-        case "Sharpness":
-            return colours.adjust_sharpness(images, 1.0 + amounts)
         case "Posterize":
-            return colours.posterize(images, amounts)
-        case "Solarize":
-            return colours.solarize(images, 255.0 * amounts)
+            return colours.posterize(images, magnitudes)
+        case "Solarize" | "Invert":
+            return colours.solarize(images, np.where(codes == CODES["Invert"], 0.0, 255.0 * magnitudes))
         case "AutoContrast":
             return tv.autocontrast(images)
         case "Equalize":
             return tv.equalize(images)
-        case "Invert":
-            return tv.invert(images)
         case _:
             return images

@@ -84,10 +84,6 @@ class Compositions:
     codes: Int64
     levels: Float64
 
-    def take(self, rows: Int64) -> "Compositions":
-        """Those of some candidates."""
-        return Compositions(self.codes[rows], self.levels[rows])
-
 
 class LossGuidedCopies:
     """Makes the copies of examples: of each one's candidates those that the network's loss decides for.
@@ -135,57 +131,67 @@ class LossGuidedCopies:
         return self.composed(draws, Compositions(codes, draws.uniform(_Draw.LEVEL + turns)))
 
     def composed(self, draws: Draws, compositions: Compositions) -> tuple[torch.Tensor, torch.Tensor]:
-        """Candidates of given compositions: images and soft labels."""
-        images = self.pool.take(draws.ids)
-        targets = self.pool.targets(draws.ids, images.device)
-        turns = compositions.codes.shape[1]
-        for turn in range(turns):
-            images = _turned(images, draws, compositions, turn)
-            mixed = (compositions.codes[:, turn] == MIXUP) & _heads(draws, turn)
-            images, targets = self._mixed(images, targets, draws, compositions, turn, np.flatnonzero(mixed))
-        images = self._ended(images, draws, turns)
-        mixed = draws.uniform(_Draw.COIN + turns) < self.operation.mixup.probability
-        images, targets = self._mixed(images, targets, draws, compositions, turns, np.flatnonzero(mixed))
-        return images.contiguous(memory_format=torch.channels_last), targets
+        """Candidates of given compositions: images and soft labels.
 
-    def _ended(self, images: torch.Tensor, draws: Draws, turns: int) -> torch.Tensor:
-        """The weak operations, and the hole."""
-        images = self.weak(images, draws.ids, draws.copies, seed=draws.seed, epoch=draws.epoch)
-        if not self.operation.cutout:
-            return images
-        return _cut(images, draws, turns, np.full(len(draws), self.operation.cutout))
-
-    def _mixed(
-        self,
-        images: torch.Tensor,
-        targets: torch.Tensor,
-        draws: Draws,
-        compositions: Compositions,
-        turn: int,
-        rows: Int64,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mix some candidates, as they are before a turn or at the end, with partners that went the same way.
-
-        A partner is any training image, under the same operations and levels, with coins, signs and places of its
-        own. (Where one of these operations is Mixup, the partner is left as it is: it is mixed with one image only.)
+        A Mixup's partner goes the same way as its candidate as far as that Mixup, under the same operations and levels,
+        with coins, signs and places of its own; it is mixed with nothing itself. Both are rows of one batch.
         """
-        if not len(rows):
+        count, turns = compositions.codes.shape
+        mixes = self._mixes(draws, compositions)
+        rows = np.concatenate([np.arange(count), mixes.rows])
+        lanes = np.concatenate([np.zeros(count, np.int64), mixes.slots + 1])
+        everyone = replace(draws, ids=draws.ids[rows], copies=draws.copies[rows] + _LANE * lanes)
+        same = Compositions(compositions.codes[rows], compositions.levels[rows])
+        sources = np.concatenate([draws.ids, mixes.partners])
+        images = self.pool.take(sources)
+        targets = self.pool.targets(sources, images.device)
+        for turn in range(turns):
+            images, targets = mixes.mixed(images, targets, turn)
+            images = _turned(images, everyone, same, turn)
+        images = self.weak(images, everyone.ids, everyone.copies, seed=draws.seed, epoch=draws.epoch)
+        if self.operation.cutout:
+            images = _cut(images, everyone, turns, np.full(len(rows), self.operation.cutout))
+        images, targets = mixes.mixed(images, targets, turns)
+        return images[:count].contiguous(memory_format=torch.channels_last), targets[:count]
+
+    def _mixes(self, draws: Draws, compositions: Compositions) -> "_Mixes":
+        """When which candidates are mixed: where Mixup is the operation and its coin falls so, and at the end."""
+        count, turns = compositions.codes.shape
+        slots = np.arange(turns + 1)
+        coins = draws.uniform(_Draw.COIN + slots)
+        happens = coins < np.append(np.full(turns, 0.5), self.operation.mixup.probability)
+        happens[:, :turns] &= compositions.codes == MIXUP
+        rows, when = np.nonzero(happens)
+        partners = draws.integers(len(self.pool.ids), _Draw.PARTNER + slots)[rows, when]
+        one, other = (draws.uniform(kind + slots)[rows, when] for kind in (_Draw.SHARE, _Draw.OTHER_SHARE))
+        return _Mixes(count, rows, when, self.pool.ids[partners], beta(self.operation.mixup.alpha, one, other))
+
+
+@dataclass(frozen=True)
+class _Mixes:
+    """p mixes of candidates with partners; partner i is row `count` + i of the batch.
+
+    rows (p,): the candidates; slots (p,): before which turn, or at the end; partners (p,): ids; shares (p,): the
+    candidates' own.
+    """
+
+    count: int
+    rows: Int64
+    slots: Int64
+    partners: Int64
+    shares: Float64
+
+    def mixed(self, images: torch.Tensor, targets: torch.Tensor, slot: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The batch after the mixes of a slot: images rounded to whole grey levels, labels in the same shares."""
+        chosen = np.flatnonzero(self.slots == slot)
+        if not len(chosen):
             return images, targets
-        drawn, same = draws.take(rows), compositions.take(rows)
-        partners = self.pool.ids[drawn.integers(len(self.pool.ids), _Draw.PARTNER + turn)]
-        uniform = (drawn.uniform(kind + turn) for kind in (_Draw.SHARE, _Draw.OTHER_SHARE))
-        shares = per_image(beta(self.operation.mixup.alpha, *uniform), images)
-        own = replace(drawn, copies=drawn.copies + _LANE * (turn + 1))
-        others = self.pool.take(partners)
-        for before in range(turn):
-            others = _turned(others, own, same, before)
-        if turn == same.codes.shape[1]:
-            others = self._ended(others, own, turn)
-        index = to_device(rows, images)
-        blended = (images[index] * shares + others * (1.0 - shares)).round_().to(torch.uint8)
-        share = shares.view(-1, 1)
-        labels = targets[index] * share + self.pool.targets(partners, images.device) * (1.0 - share)
-        return images.index_copy(0, index, blended), targets.index_copy(0, index, labels)
+        own, other = (to_device(rows, images) for rows in (self.rows[chosen], self.count + chosen))
+        shares = per_image(self.shares[chosen], images)
+        blended = (images[own] * shares + images[other] * (1.0 - shares)).round_().to(torch.uint8)
+        parts = shares.view(-1, 1)
+        labels = targets[own] * parts + targets[other] * (1.0 - parts)
+        return images.index_copy(0, own, blended), targets.index_copy(0, own, labels)
 
 
 def _turned(images: torch.Tensor, draws: Draws, compositions: Compositions, turn: int) -> torch.Tensor:

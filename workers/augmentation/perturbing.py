@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from specs.augmentation import Noise, Perturb
-from workers.augmentation.colours import adjust_brightness
+from workers.augmentation.colours import enhance
 from workers.augmentation.draws import Draws, Float64, to_device
 
 _PIECES = 4  # 16-bit pieces in a word of 64 bits
@@ -19,7 +19,7 @@ class Perturbation:
 
     def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
         factors, sigmas = self.drawn(draws)
-        return blur(adjust_brightness(images, factors), sigmas, self.kernel)
+        return blur(enhance(images, (len(images), 0, 0, 0), factors), sigmas, self.kernel)
 
     def drawn(self, draws: Draws) -> tuple[Float64, Float64]:
         """Each image's factor of brightness and standard deviation of the blur."""

@@ -49,8 +49,9 @@ class AutoAugmentation:
     def drawn(self, draws: Draws, height: int, width: int) -> tuple[Int64, Float64]:
         """Each image's operations and magnitudes (b, 2), for images of a size."""
         table, signed = magnitude_table(v2.AutoAugment, 10, height, width)
-        policy = draws.integers(len(self.codes), 0)
-        coins, signs = draws.uniform(np.array([1, 2])), draws.uniform(np.array([3, 4]))
+        uniform = draws.uniform(np.arange(5))  # one draw of several numbers costs little more than of one
+        policy = (uniform[:, 0] * len(self.codes)).astype(np.int64)
+        coins, signs = uniform[:, 1:3], uniform[:, 3:]
         codes = self.codes[policy]
         magnitudes = with_signs(table[codes, self.steps[policy]], signed[codes], signs)
         return np.where(coins < self.probabilities[policy], codes, IDENTITY), magnitudes

@@ -43,15 +43,14 @@ def warp(images: torch.Tensor, maps: Float64, interpolation: str) -> torch.Tenso
     maps           (b, 2, 3), as `inverse_map` gives them
     interpolation  nearest or bilinear (then rounded to whole grey levels)
 
-    The grid is reckoned step by step as torchvision reckons one image's, so that both round the same way.
+    The grid is reckoned as torchvision reckons one image's, in float32 and divided by half the sides at last, so that
+    both round the same way.
     """
-    count, _, height, width = images.shape
+    height, width = images.shape[2:]
     half = np.array([0.5 * width, 0.5 * height], np.float32)
-    rows = torch.linspace(0.5 * (1 - height), 0.5 * (height - 1), height, device=images.device)
+    across, down, shift = to_device(maps.astype(np.float32) / half[:, None], images)[:, :, None, None, :].unbind(4)
+    rows = torch.linspace(0.5 * (1 - height), 0.5 * (height - 1), height, device=images.device)[:, None]
     columns = torch.linspace(0.5 * (1 - width), 0.5 * (width - 1), width, device=images.device)
-    places = torch.ones(height, width, 3, device=images.device)
-    places[..., 0], places[..., 1] = columns, rows[:, None]
-    scaled = to_device(maps.astype(np.float32).transpose(0, 2, 1) / half, images)
-    grid = places.view(1, -1, 3).expand(count, -1, -1).bmm(scaled).view(count, height, width, 2)
+    grid = (across * columns + down * rows).add_(shift).permute(0, 2, 3, 1)
     moved = functional.grid_sample(images.float(), grid, interpolation, "zeros", align_corners=False)
     return (moved if interpolation == "nearest" else moved.round_()).to(torch.uint8)
