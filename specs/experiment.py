@@ -8,6 +8,7 @@ from specs.augmentation import Augmentation
 from specs.base import AsTuple, Positive, Section, Seed
 from specs.dataset import Dataset
 from specs.model import Model
+from specs.paper import Exhibit
 from specs.resources import Checkpoints, Evaluation, Resources, Storage, Tracking
 from specs.selection import Selection
 from specs.training import Training
@@ -194,6 +195,11 @@ class SweepSpec(Experiment):
         description="Name of the sweep and of its folder: lower-case letters, digits, '_', '-', '.'."
     )
     description: str = Field("", description="What the sweep is for; shown in the report.")
+    reproduces: Exhibit | None = Field(
+        None,
+        description="The table or figure of the paper, by the library spec with its set-up, that the report lays its "
+        "results out as, beside the published figures. Changes no result.",
+    )
     seeds: Annotated[tuple[Seed, ...], AsTuple, Field(min_length=1)] = Field(
         (0,), description="Every combination of the axes is run once with each seed."
     )

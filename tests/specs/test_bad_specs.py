@@ -16,7 +16,7 @@ OPERATIONS = "autoaugment, cutout, randaugment, random_crop, random_flip"
 STRATEGIES = "allowed: none, random, max_loss, coreset, full"
 TOP = (
     "allowed: dataset, model, augmentation, training, selection, evaluation, checkpoints, resources, "
-    "name, description, seeds, sweep, tracking, storage"
+    "name, description, reproduces, seeds, sweep, tracking, storage"
 )
 
 
