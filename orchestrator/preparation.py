@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from specs import SpecError, SweepSpec, Trial, TrialSpec, cell_hash, expand, trial_id
 from specs.dataset import Dataset
 from specs.errors import Problem
+from specs.model import Model
 from workers.checks import check_data, check_model
 from workers.data import ImageData, load_images
 from workers.records import (
@@ -19,6 +20,9 @@ from workers.records import (
     trial_key,
 )
 from workers.storage import LocalStorage, Storage, open_storage
+
+if TYPE_CHECKING:  # imports torch
+    from workers.weights import Weights
 
 State = Literal["finished", "stopped", "failed", "started", "new"]
 
@@ -65,10 +69,21 @@ class Prepared:
 
 
 class Library:
-    """The data of a sweep: each distinct set is read once."""
+    """The data and the pretrained weights of a sweep: each is read once."""
 
     def __init__(self) -> None:
         self._sets: dict[Dataset, ImageData] = {}
+        self._weights: dict[Model, Weights | None] = {}
+
+    def weights(self, model: Model) -> "Weights | None":
+        """The weights a network starts from. Raises WeightsError."""
+        if model.pretrained is None:
+            return None
+        if model not in self._weights:
+            from workers.weights import read_weights  # imports torch
+
+            self._weights[model] = read_weights(model)
+        return self._weights[model]
 
     def images(self, dataset: Dataset) -> ImageData:
         """The images of a dataset. Corruption is not part of them."""
@@ -107,10 +122,11 @@ def prepare(sweep: SweepSpec, library: Library, notify: Callable[[str], None]) -
         images = library.images(trial.spec.dataset)
         try:
             check_data(trial.spec, images)
+            weights = library.weights(trial.spec.model)
         except ValueError as error:
             wrong.setdefault(str(error))
             continue
-        entry = _entry(trial, images)
+        entry = _entry(trial, images, weights)
         planned.append(PlannedTrial(entry, trial.spec, _state(storage, entry.id, sweep)))
     _check_models([trial.spec for trial in planned if trial.state != "finished"], library, wrong)
     if wrong:
@@ -132,14 +148,14 @@ def _check_models(specs: Iterable[TrialSpec], library: Library, wrong: dict[str,
             continue
         seen.add(kind)
         try:
-            check_model(spec, library.images(spec.dataset))
+            check_model(spec, library.images(spec.dataset), library.weights(spec.model))
         except ValueError as error:
             wrong.setdefault(str(error))
 
 
-def _entry(trial: Trial, images: ImageData) -> TrialEntry:
+def _entry(trial: Trial, images: ImageData, weights: "Weights | None") -> TrialEntry:
     return TrialEntry(
-        id=trial_id(trial.spec, images.fingerprint),
+        id=trial_id(trial.spec, images.fingerprint, weights.fingerprint if weights else ""),
         spec_hash=trial.hash,
         cell_hash=cell_hash(trial.spec),
         strategy=trial.spec.selection.strategy,

@@ -6,10 +6,10 @@ from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_v
 
 from specs.augmentation import Augmentation
 from specs.base import AsTuple, Positive, Section, Seed
-from specs.dataset import Dataset
-from specs.model import Model
+from specs.dataset import DOWNLOADABLE, FILES, LARGEST_IN_MEMORY, Dataset
+from specs.model import OWN_MODELS, PUBLISHED, RESNETS, Model
 from specs.paper import Exhibit
-from specs.resources import Checkpoints, Evaluation, Resources, Storage, Tracking
+from specs.resources import Checkpoints, Evaluation, Metric, Resources, Storage, Tracking
 from specs.selection import Selection
 from specs.training import Training
 
@@ -60,13 +60,7 @@ class TrialSpec(Experiment):
                 wrong.append(
                     "selection.warmup_epochs: warm-up draws k examples at random; use fraction or budget, or no warm-up"
                 )
-        if self.dataset.name == "digits":
-            if self.dataset.root is not None:
-                wrong.append("dataset.root: digits are shipped with medoid; leave root out")
-        elif self.dataset.root is None:
-            wrong.append(f"dataset.root: dataset {self.dataset.name} needs the folder that holds it")
-        if self.dataset.download and self.dataset.name in ("digits", "image_folder"):
-            wrong.append(f"dataset.download: {self.dataset.name} cannot be downloaded; leave download out")
+        wrong += self._data()
         copies = self.augmentation
         if chosen.strategy != "none" and copies.placement == "in_place" and not copies.strong:
             wrong.append(
@@ -79,12 +73,44 @@ class TrialSpec(Experiment):
             )
         if self.by_proxies() and chosen.warmup_epochs >= training.epochs:
             wrong.append(f"selection.warmup_epochs: must be below training.epochs, {training.epochs}")
-        wrong += self._overlap() + self._harvest()
-        if self.model.width is not None and self.model.name not in ("mlp", "small_cnn"):
-            wrong.append(f"model.width: only mlp and small_cnn have a width; {self.model.name} has not")
+        wrong += self._overlap() + self._harvest() + self._network()
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
+
+    def _data(self) -> list[str]:
+        dataset, wrong = self.dataset, []
+        if dataset.name == "digits":
+            if dataset.root is not None:
+                wrong.append("dataset.root: digits are shipped with medoid; leave root out")
+        elif dataset.root is None:
+            wrong.append(f"dataset.root: dataset {dataset.name} needs the folder that holds it")
+        if dataset.download and dataset.name not in DOWNLOADABLE:
+            wrong.append(f"dataset.download: {dataset.name} cannot be downloaded; leave download out")
+        if (dataset.image_size or 0) > LARGEST_IN_MEMORY and dataset.name not in FILES:
+            wrong.append(f"dataset.image_size: {dataset.name} stays in memory; should be at most {LARGEST_IN_MEMORY}")
+        if not dataset.clutter and dataset.name != "caltech256":
+            wrong.append(f"dataset.clutter: only caltech256 has such a class; {dataset.name} has not")
+        return wrong
+
+    def _network(self) -> list[str]:
+        model, wrong = self.model, []
+        if model.width is not None and model.name not in ("mlp", "small_cnn"):
+            wrong.append(f"model.width: only mlp and small_cnn have a width; {model.name} has not")
+        if model.dropout and model.name != "wrn28_10":
+            wrong.append(f"model.dropout: only wrn28_10 takes it; {model.name} does not")
+        if model.stem == "small" and model.name not in RESNETS:
+            wrong.append(f"model.stem: only torchvision's ResNets have a small one; {model.name} has not")
+        if model.pretrained == PUBLISHED and model.name in OWN_MODELS:
+            wrong.append(f"model.pretrained: torchvision has no weights of {model.name}; name a file")
+        if model.pretrained == PUBLISHED and model.name == "efficientnet_v2_l":
+            wrong.append(
+                "model.pretrained: torchvision's weights of efficientnet_v2_l expect inputs that are normalised in a "
+                "way of their own, which dataset.normalization has not; use another model"
+            )
+        if model.download and model.pretrained != PUBLISHED:
+            wrong.append("model.download: only torchvision's weights can be downloaded: set pretrained: torchvision")
+        return wrong
 
     def _overlap(self) -> list[str]:
         chosen, epochs = self.selection, self.training.epochs
@@ -110,6 +136,16 @@ class TrialSpec(Experiment):
         if self.augmentation.placement == "in_place":
             return [f"selection.proxy_source: harvest {remedy}; placement in_place replaces those of S by copies"]
         return []
+
+    def metric(self) -> Metric:
+        """What test accuracy means."""
+        default: Metric = "balanced_accuracy" if self.dataset.name == "caltech256" else "accuracy"
+        return self.evaluation.metric or default
+
+    def normalization(self) -> Literal["data", "imagenet"]:
+        """Whose mean and deviation inputs are normalised by: weights pretrained on ImageNet expect its own."""
+        pretrained = self.model.pretrained is not None and self.model.name not in OWN_MODELS
+        return self.dataset.normalization or ("imagenet" if pretrained else "data")
 
     def by_proxies(self) -> bool:
         """Whether S is selected by losses or gradients."""

@@ -17,8 +17,10 @@ def effective(trial: TrialSpec) -> dict[str, Any]:
     the objective of a random subset, the fraction of the whole, the copies of nothing.
     """
     data = trial.model_dump(mode="json", exclude={"evaluation", "checkpoints", "resources"})
-    for field in ("root", "download"):
-        del data["dataset"][field]
+    data["dataset"] = _effective_dataset(trial)
+    data["model"] = _effective_model(trial)
+    if trial.metric() != "accuracy":
+        data["metric"] = trial.metric()
     resources = trial.resources
     data["machine"] = {
         "device": "cuda" if resources.gpus else "cpu",
@@ -33,6 +35,25 @@ def effective(trial: TrialSpec) -> dict[str, Any]:
     return data
 
 
+# Fields that came after the first results are left out at their defaults: those are still the results of their specs.
+
+
+def _effective_dataset(trial: TrialSpec) -> dict[str, Any]:
+    kept = trial.dataset.model_dump(mode="json", exclude={"root", "download", "clutter", "normalization"})
+    if trial.dataset.name == "caltech256":
+        kept["clutter"] = trial.dataset.clutter
+    if trial.normalization() != "data":
+        kept["normalization"] = trial.normalization()
+    return kept
+
+
+def _effective_model(trial: TrialSpec) -> dict[str, Any]:
+    kept = trial.model.model_dump(mode="json", include={"name", "width"})
+    defaults = {"dropout": 0.0, "stem": "standard", "pretrained": None}
+    given = trial.model.model_dump(mode="json", include=set(defaults))
+    return kept | {field: value for field, value in given.items() if value != defaults[field]}
+
+
 def _effective_selection(trial: TrialSpec) -> dict[str, Any]:
     chosen = trial.selection
     kept: dict[str, Any] = {"strategy": chosen.strategy}
@@ -42,7 +63,6 @@ def _effective_selection(trial: TrialSpec) -> dict[str, Any]:
                 kept[field] = getattr(chosen, field)
     if trial.by_proxies():
         kept["warmup_epochs"] = chosen.warmup_epochs
-    # left out at their defaults: results from before these fields came are still the results of their specs
     if trial.overlapped():
         kept |= {"mode": chosen.mode, "lag": chosen.lag}
     if trial.harvests():
@@ -73,6 +93,12 @@ def cell_hash(trial: TrialSpec) -> str:
     return digest({"science": SCIENCE_VERSION, "spec": data})
 
 
-def trial_id(trial: TrialSpec, data_fingerprint: str) -> str:
-    """A trial's id and the name of its folder: a function of the spec, the data and the kind of machine."""
-    return digest({"science": SCIENCE_VERSION, "spec": effective(trial), "data": data_fingerprint})
+def trial_id(trial: TrialSpec, data_fingerprint: str, weights_fingerprint: str = "") -> str:
+    """A trial's id and the name of its folder: a function of the spec, the data and the kind of machine.
+
+    Of pretrained weights it is their content that counts, wherever they lie.
+    """
+    data = effective(trial)
+    if trial.model.pretrained is not None:
+        data["model"]["pretrained"] = weights_fingerprint
+    return digest({"science": SCIENCE_VERSION, "spec": data, "data": data_fingerprint})

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from specs.base import Section
 from specs.errors import nearest
 
-OwnModel = Literal["mlp", "small_cnn", "resnet8", "resnet20", "resnet32"]
+OwnModel = Literal["mlp", "small_cnn", "resnet8", "resnet20", "resnet32", "wrn28_10"]
 OWN_MODELS: tuple[str, ...] = get_args(OwnModel)
 
 # torchvision.models.list_models(module=torchvision.models), copied because importing torchvision takes
@@ -28,18 +28,39 @@ TORCHVISION_CLASSIFIERS = tuple(
     """.split()  # noqa: SIM905 - a list of 70 lines says no more
 )
 MODELS = OWN_MODELS + TORCHVISION_CLASSIFIERS
+# torchvision's ResNets, whose first layers can be exchanged
+RESNETS = tuple(name for name in TORCHVISION_CLASSIFIERS if name.startswith(("resnet", "resnext", "wide_resnet")))
+PUBLISHED = "torchvision"  # a value of `pretrained`: torchvision's own weights, rather than a file
 
 
 class Model(Section):
-    """A classifier of images, trained from a seeded random initialisation."""
+    """A classifier of images, trained from a seeded random initialisation or from given weights."""
 
     name: str = Field(
-        description="mlp, small_cnn, resnet8, resnet20, resnet32 (CIFAR form), or any torchvision classifier.",
+        description="mlp, small_cnn, resnet8, resnet20, resnet32 (CIFAR form), wrn28_10 (WideResNet-28-10), or any "
+        "torchvision classifier.",
         json_schema_extra={"enum": list(MODELS)},
     )
     width: Annotated[int, Field(ge=1)] | None = Field(
         None,
         description="mlp: hidden units (default 128); small_cnn: channels of the first layer (default 16).",
+    )
+
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="wrn28_10: share of activations dropped between the two convolutions of a block."
+    )
+    stem: Literal["standard", "small"] = Field(
+        "standard",
+        description="torchvision's ResNets: standard is their 7x7 convolution of stride 2 and max pooling, which the "
+        "paper's published code keeps for 64 px images too; small is a 3x3 convolution of stride 1 and no pooling.",
+    )
+    pretrained: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="Weights to start from: torchvision, for those it publishes as IMAGENET1K_V1, or a file with a "
+        "state dict saved by torch.save. A last layer for another number of classes is initialised anew.",
+    )
+    download: bool = Field(
+        False, description="Let torchvision download its weights if they are not in torch's hub folder."
     )
 
     @field_validator("name")

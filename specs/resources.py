@@ -1,6 +1,6 @@
 """What a trial may use, and what is measured, kept and published on the way."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -14,14 +14,27 @@ class Resources(Section):
     cpus: Positive = Field(1, description="CPU cores, and threads, of each worker.")
     gpus: Annotated[int, Field(ge=0, le=1)] = Field(0, description="GPUs of each worker: 0 or 1.")
     deterministic: bool = Field(True, description="On a GPU: only deterministic kernels, so that runs repeat exactly.")
+    loaders: NonNegative | None = Field(
+        None,
+        description="Processes that read, decode and crop streamed images for each worker, sharing its cores; "
+        "0: the worker does it itself. Without it: one a core.",
+    )
     selection_shards: Positive = Field(1, description="Actors of the selection service that all trials share.")
     max_failures: NonNegative = Field(3, description="Times a trial whose process died is started again in one run.")
 
 
+Metric = Literal["accuracy", "balanced_accuracy"]
+
+
 class Evaluation(Section):
-    """When the test accuracy is measured. The reported result is always the last epoch's."""
+    """When and how the test accuracy is measured. The reported result is always the last epoch's."""
 
     every: Positive = Field(1, description="Epochs between evaluations; the last epoch is always evaluated.")
+    metric: Metric | None = Field(
+        None,
+        description="accuracy: share of the test images classified rightly; balanced_accuracy: the mean over the "
+        "classes of each one's share. Without it: balanced_accuracy for caltech256, else accuracy.",
+    )
 
 
 class Checkpoints(Section):

@@ -127,7 +127,8 @@ def allowed(node: Node) -> str:
     else:
         bounds = [f"{word} {inner[bound]}" for bound, word in _BOUNDS.items() if bound in inner]
         pattern = [f"matching {inner['pattern']}"] if "pattern" in inner else []
-        text = ", ".join([_TYPES[inner["type"]], *bounds, *pattern])
+        filled = ["not empty"] if inner.get("minLength") else []
+        text = ", ".join([_TYPES[inner["type"]], *filled, *bounds, *pattern])
     return f"{text}, or null" if "anyOf" in node else text
 
 

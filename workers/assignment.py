@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import torch
 
 from selection.mapper import Mapper, SerialMapper
-from specs import TrialSpec
+from specs import TrialSpec, trial_id
 from workers.data import load_images
 from workers.group import Alone, Group
 from workers.loop import Context, Epoch, train
 from workers.records import TrialError, trial_key
 from workers.storage import open_storage
+from workers.weights import read_weights
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +37,21 @@ def run(
     """Run an assigned trial in this process (or this process's part of it), epoch by epoch.
 
     `notify` is told what the user should know, such as a damaged checkpoint; the log is, if it is left out.
+    Raises RuntimeError where data or pretrained weights are others here than where the trial was prepared.
     """
     spec = assignment.spec
+    images, weights = load_images(spec.dataset), read_weights(spec.model)
+    found = trial_id(spec, images.fingerprint, weights.fingerprint if weights else "")
+    if found != assignment.trial_id:
+        raise RuntimeError(
+            f"data or pretrained weights here are not those that trial {assignment.trial_id} was prepared with: "
+            f"with these it would be {found}"
+        )
     context = Context(
         trial_id=assignment.trial_id,
         storage=open_storage(assignment.storage),
-        images=load_images(spec.dataset),
+        images=images,
+        weights=weights,
         mapper=assignment.mapper or SerialMapper(spec.resources.cpus),
         device=device_of(spec),
         group=group or Alone(),

@@ -1,8 +1,13 @@
 """Everything about a trial that can be found wrong before it starts, once the data is there."""
 
+from typing import TYPE_CHECKING
+
 from selection.budgets import BudgetError, divide, subset_size
 from specs import TrialSpec
 from workers.data import ImageData, TrainingSet, corrupt
+
+if TYPE_CHECKING:  # imports torch
+    from workers.weights import Weights
 
 
 class TrialCheckError(ValueError):
@@ -25,10 +30,14 @@ def check_data(spec: TrialSpec, images: ImageData) -> TrainingSet:
     return examples
 
 
-def check_model(spec: TrialSpec, images: ImageData) -> None:
-    """Check that model and augmentation can take the images. Imports torch. Raises TrialCheckError."""
+def check_model(spec: TrialSpec, images: ImageData, weights: "Weights | None" = None) -> None:
+    """Check that model and augmentation can take the images, and the model its pretrained weights.
+
+    Imports torch. Raises TrialCheckError and WeightsError.
+    """
     from workers.augmentation import check_operations
     from workers.models import build_model, check_model, last_linear
+    from workers.weights import WeightsError
 
     shape = images.image_shape
     for name, operations in (("weak", spec.augmentation.weak), ("strong", spec.augmentation.strong)):
@@ -37,9 +46,11 @@ def check_model(spec: TrialSpec, images: ImageData) -> None:
         except ValueError as error:
             raise TrialCheckError(f"augmentation.{name}: {error}") from error
     try:
-        model = build_model(spec.model, len(images.classes), shape, spec.seed)
+        model = build_model(spec.model, len(images.classes), shape, spec.seed, weights)
         check_model(model, shape)
         if spec.selection.strategy == "coreset" and spec.selection.proxy == "last_layer":
             last_linear(model)
+    except WeightsError:
+        raise
     except ValueError as error:
         raise TrialCheckError(f"model.name = {spec.model.name!r}: {error}") from error

@@ -1,7 +1,6 @@
 """Losses and gradient proxies taken from an epoch of training, instead of a pass of their own."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,7 @@ from selection.proxies import Int64
 from selection.strategies import Candidates
 from workers.group import Group
 from workers.measuring import losses_and_residuals
-from workers.models import last_linear
+from workers.models import LastInput
 
 
 @dataclass(frozen=True)
@@ -46,11 +45,7 @@ class Harvest:
         self._steps: list[Int64] = []
         self._logits: list[torch.Tensor] = []
         self._embeddings: list[torch.Tensor] | None = [] if embeddings else None
-        self._input: torch.Tensor | None = None
-        self._hook = last_linear(module).register_forward_pre_hook(self._see) if embeddings else None
-
-    def _see(self, _: nn.Module, arguments: tuple[Any, ...]) -> None:
-        self._input = arguments[0].detach()
+        self._last = LastInput(module) if embeddings else None
 
     def add(self, step: int, ids: Int64, copies: Int64, logits: torch.Tensor) -> None:
         """Keep a batch's originals: ids and copies (b,), logits (b, C) as the network has just given them.
@@ -62,17 +57,16 @@ class Harvest:
         self._ids.append(ids[rows])
         self._steps.append(np.full(len(rows), step, np.int64))
         self._logits.append(logits.detach().index_select(0, index))
-        if self._embeddings is not None:
-            assert self._input is not None
-            self._embeddings.append(self._input.index_select(0, index))
+        if self._embeddings is not None and self._last is not None:
+            self._embeddings.append(self._last.take().index_select(0, index))
 
     def finish(self, steps: int, ids: Int64, labels: Int64, group: Group) -> Measured:
         """Residuals and losses of the whole training set (ids ascending), gathered for everybody in the group.
 
         `steps`: how many the epoch took. Each example's logits are as old as the steps from its own on.
         """
-        if self._hook is not None:
-            self._hook.remove()
+        if self._last is not None:
+            self._last.close()
         own = _Part(
             np.concatenate([np.zeros(0, np.int64), *self._ids]),
             np.concatenate([np.zeros(0, np.int64), *self._steps]),

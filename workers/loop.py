@@ -43,6 +43,7 @@ from workers.schedule import learning_rate
 from workers.selecting import Chooser, selection_bytes
 from workers.storage import Storage
 from workers.views import Views, shuffle
+from workers.weights import Weights
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Context:
     storage: Storage
     images: ImageData
     mapper: Mapper
+    weights: Weights | None = None  # what spec.model.pretrained names
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     group: Group = field(default_factory=Alone)
     concurrent: bool = False  # whether other trials may run on this machine at the same time
@@ -115,7 +117,8 @@ class _Trial:
         self.chooser = Chooser(spec, self.examples)
         self.labels = np.full(len(images.train.labels), -1, np.int64)
         self.labels[self.examples.ids] = self.examples.labels
-        self.module = build_model(spec.model, len(images.classes), images.image_shape, spec.seed)
+        assert (context.weights is None) == (spec.model.pretrained is None)
+        self.module = build_model(spec.model, len(images.classes), images.image_shape, spec.seed, context.weights)
         self.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         sgd = spec.training.optimizer
         self.optimizer = torch.optim.SGD(

@@ -15,7 +15,7 @@ from selection.proxies import Int64
 from selection.strategies import Candidates
 from workers.group import Group, share
 from workers.images import DeviceImages, Normalizer
-from workers.models import last_linear
+from workers.models import LastInput
 
 _BATCH = 512
 
@@ -79,7 +79,7 @@ def measure_candidates(
     """
     mine = share(len(ids), group)
     inputs: list[torch.Tensor] = []
-    hook = last_linear(model).register_forward_pre_hook(lambda _, args: inputs.append(args[0])) if embeddings else None
+    last = LastInput(model) if embeddings else None
     losses: list[torch.Tensor] = []
     residuals: list[torch.Tensor] = []
     try:
@@ -88,12 +88,14 @@ def measure_candidates(
                 rows = slice(start, min(start + _BATCH, mine.stop))
                 target = torch.from_numpy(labels[rows]).to(images.device)
                 logits = model(normalize(images.take(ids[rows]))).float()
+                if last is not None:
+                    inputs.append(last.take())
                 loss, residual = losses_and_residuals(logits, target)
                 losses.append(loss)
                 residuals.append(residual)
     finally:
-        if hook is not None:
-            hook.remove()
+        if last is not None:
+            last.close()
     part = _Part(_numpy(losses), _numpy(residuals), _numpy(inputs) if embeddings else None)
     parts: list[_Part] = [part for part in group.gather(part) if len(part.losses)]  # more processes than examples
     return Candidates(

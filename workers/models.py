@@ -1,6 +1,7 @@
-"""The networks: small ones of our own, the CIFAR ResNets, and torchvision's classifiers."""
+"""The networks: small ones of our own, the ResNets for small images, and torchvision's classifiers."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torchvision
@@ -9,24 +10,42 @@ from torch.nn import functional
 
 from selection.randomness import stream_seed
 from specs.model import OWN_MODELS, Model
+from workers.weights import Weights, start_from
+from workers.wide_resnet import WideResNet
 
 
-def build_model(model: Model, classes: int, image_shape: tuple[int, int, int], seed: int) -> nn.Module:
+def build_model(
+    model: Model, classes: int, image_shape: tuple[int, int, int], seed: int, weights: Weights | None = None
+) -> nn.Module:
     """The network a spec asks for, on the CPU: (b, C, H, W) float images to (b, classes) logits.
 
     The initial weights are a function of `seed` alone; torch's global generator is left as it was.
     `image_shape`: height, width, channels. torchvision's networks see grey images as RGB with equal channels.
+    `weights`: what `model.pretrained` names (`workers.weights.read_weights`), to start from instead of random ones;
+    a last layer for another number of classes stays random. Raises WeightsError where they do not fit.
     """
     generator = torch.default_generator
     state = generator.get_state()
     generator.manual_seed(stream_seed(seed, "initialisation"))
     try:
-        if model.name in OWN_MODELS:
-            return _BUILDERS[model.name](model.width, classes, image_shape)
-        network: nn.Module = torchvision.models.get_model(model.name, weights=None, num_classes=classes)
-        return network if image_shape[2] == 3 else nn.Sequential(GreyToRGB(), network)
+        network = _build(model, classes, image_shape)
     finally:
         generator.set_state(state)
+    if weights is not None:
+        linear = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]
+        start_from(network, linear[-1] if linear else None, weights)
+    if model.name in OWN_MODELS or image_shape[2] == 3:
+        return network
+    return nn.Sequential(GreyToRGB(), network)
+
+
+def _build(model: Model, classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
+    if model.name in OWN_MODELS:
+        return _BUILDERS[model.name](model, classes, image_shape)
+    network: nn.Module = torchvision.models.get_model(model.name, weights=None, num_classes=classes)
+    if model.stem == "small":
+        _shrink_stem(network)
+    return network
 
 
 def check_model(module: nn.Module, image_shape: tuple[int, int, int]) -> None:
@@ -58,6 +77,30 @@ def last_linear(module: nn.Module) -> nn.Linear:
     if not linear:
         raise ValueError("the network does not end in a linear layer, which selection.proxy: last_layer needs")
     return linear[-1]
+
+
+class LastInput:
+    """Sees what the last linear layer is given in each forward pass, until it is closed.
+
+    Only the latest is kept, without its graph: O(b D) memory beyond what the pass itself holds.
+    """
+
+    def __init__(self, module: nn.Module):
+        self._latest: torch.Tensor | None = None
+        self._hook = last_linear(module).register_forward_pre_hook(self._see)
+
+    def _see(self, _: nn.Module, arguments: tuple[Any, ...]) -> None:
+        self._latest = arguments[0].detach()
+
+    def take(self) -> torch.Tensor:
+        """The latest forward pass's (b, D), as a copy: of a transformer it is a slice that would keep all tokens."""
+        assert self._latest is not None, "the network was not run"
+        latest, self._latest = self._latest.clone(), None
+        return latest
+
+    def close(self) -> None:
+        """See no more."""
+        self._hook.remove()
 
 
 class GreyToRGB(nn.Module):
@@ -112,17 +155,29 @@ class _ResidualBlock(nn.Module):
         return functional.relu(self.norm2(self.conv2(residual)) + shortcut)
 
 
-def _mlp(width: int | None, classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
+def _shrink_stem(network: nn.Module) -> None:
+    """A 3x3 convolution of stride 1 and no pooling, for small images (He et al., 2016, Section 4.2)."""
+    wide: nn.Conv2d = network.get_submodule("conv1")  # type: ignore[assignment]
+    small = nn.Conv2d(wide.in_channels, wide.out_channels, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")  # as torchvision initialises its own
+    network.set_submodule("conv1", small)
+    network.set_submodule("maxpool", nn.Identity())
+
+
+_Shape = tuple[int, int, int]
+
+
+def _mlp(model: Model, classes: int, image_shape: _Shape) -> nn.Module:
     height, breadth, channels = image_shape
-    hidden = width or 128
+    hidden = model.width or 128
     return nn.Sequential(
         nn.Flatten(), nn.Linear(height * breadth * channels, hidden), nn.ReLU(), nn.Linear(hidden, classes)
     )
 
 
-def _small_cnn(width: int | None, classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
+def _small_cnn(model: Model, classes: int, image_shape: _Shape) -> nn.Module:
     """Three blocks of convolution, batch norm and ReLU, the first two pooled: 8x8 images end as 2x2."""
-    first = width or 16
+    first = model.width or 16
     layers: list[nn.Module] = []
     channels = image_shape[2]
     for block, wide in enumerate((first, 2 * first, 4 * first)):
@@ -133,14 +188,19 @@ def _small_cnn(width: int | None, classes: int, image_shape: tuple[int, int, int
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
 
 
-def _resnet(depth: int) -> Callable[[int | None, int, tuple[int, int, int]], nn.Module]:
+def _resnet(depth: int) -> Callable[[Model, int, _Shape], nn.Module]:
     return lambda _, classes, image_shape: CifarResNet((depth - 2) // 6, image_shape[2], classes)
 
 
-_BUILDERS: dict[str, Callable[[int | None, int, tuple[int, int, int]], nn.Module]] = {
+def _wrn28_10(model: Model, classes: int, image_shape: _Shape) -> nn.Module:
+    return WideResNet(28, 10, image_shape[2], classes, model.dropout)
+
+
+_BUILDERS: dict[str, Callable[[Model, int, _Shape], nn.Module]] = {
     "mlp": _mlp,
     "small_cnn": _small_cnn,
     "resnet8": _resnet(8),
     "resnet20": _resnet(20),
     "resnet32": _resnet(32),
+    "wrn28_10": _wrn28_10,
 }

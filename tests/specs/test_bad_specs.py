@@ -13,6 +13,7 @@ SEED = "should be an integer, at least 0, below 9223372036854775808"
 MILESTONES = "should be a list, not empty (each an integer, at least 1)"
 SCHEDULES = "should be one of constant, cosine, milestones, by name or as {name: …}"
 OPERATIONS = "autoaugment, cutout, randaugment, random_crop, random_flip"
+MODEL = "name, width, dropout, stem, pretrained, download"
 STRATEGIES = "allowed: none, random, max_loss, coreset, full"
 TOP = (
     "allowed: dataset, model, augmentation, training, selection, evaluation, checkpoints, resources, "
@@ -70,7 +71,7 @@ CASES = {
     "a field missing": Case(
         {"training": "{regime: subset}"}, ["spec.yaml:4: training.epochs: missing; should be an integer, at least 1"]
     ),
-    "a section missing": Case({"model": None}, ["spec.yaml: model: missing; should be a section with name, width"]),
+    "a section missing": Case({"model": None}, [f"spec.yaml: model: missing; should be a section with {MODEL}"]),
     # types
     "text for an integer": Case(
         {"training": "{regime: subset, epochs: ten}"}, [f"spec.yaml:4: training.epochs = 'ten': {POSITIVE}"]
@@ -90,9 +91,7 @@ CASES = {
         {"augmentation": "null"},
         ["spec.yaml:6: augmentation = null: should be a section with weak, strong, copies, placement"],
     ),
-    "list for a section": Case(
-        {"model": "[mlp]"}, ["spec.yaml:3: model = ['mlp']: should be a section with name, width"]
-    ),
+    "list for a section": Case({"model": "[mlp]"}, [f"spec.yaml:3: model = ['mlp']: should be a section with {MODEL}"]),
     "number for a list": Case(
         {"seeds": "1"}, [f"spec.yaml:6: seeds = 1: should be a list, not empty (each {SEED[10:]})"]
     ),
@@ -153,6 +152,45 @@ CASES = {
         ["spec.yaml:6: seeds = [3, 0, 3]: each seed must stand here once; 3 stands more often"],
         by_schema=False,
     ),
+    "all labels wrong": Case(
+        {"dataset": "{name: digits, label_noise: 1}"},
+        ["spec.yaml:2: dataset.label_noise = 1: should be a number, at least 0, below 1"],
+    ),
+    "an imbalance below 1": Case(
+        {"dataset": "{name: digits, imbalance_factor: 0.5}"},
+        ["spec.yaml:2: dataset.imbalance_factor = 0.5: should be a number, at least 1"],
+    ),
+    "an image size beyond what is read": Case(
+        {"dataset": "{name: imagenet, root: data, image_size: 2000}"},
+        ["spec.yaml:2: dataset.image_size = 2000: should be an integer, at least 4, at most 1024, or null"],
+    ),
+    "dropout of everything": Case(
+        {"model": "{name: wrn28_10, dropout: 1.0}"},
+        ["spec.yaml:3: model.dropout = 1.0: should be a number, at least 0, below 1"],
+    ),
+    "pretrained weights that are a flag": Case(
+        {"model": "{name: resnet18, pretrained: true}"},
+        ["spec.yaml:3: model.pretrained = true: should be text, not empty, or null"],
+    ),
+    "no place of pretrained weights": Case(
+        {"model": "{name: resnet18, pretrained: ''}"},
+        ["spec.yaml:3: model.pretrained = '': should be text, not empty, or null"],
+    ),
+    "stem": Case(
+        {"model": "{name: resnet18, stem: smal}"},
+        ["spec.yaml:3: model.stem = 'smal': not allowed (did you mean 'small'?); allowed: standard, small"],
+    ),
+    "metric": Case(
+        {"evaluation": "{metric: balanced}"},
+        [
+            "spec.yaml:6: evaluation.metric = 'balanced': not allowed (did you mean 'balanced_accuracy'?); "
+            "allowed: accuracy, balanced_accuracy"
+        ],
+    ),
+    "loaders below 0": Case(
+        {"resources": "{loaders: -1}"},
+        ["spec.yaml:6: resources.loaders = -1: should be an integer, at least 0, or null"],
+    ),
     # choices
     "strategy": Case(
         {"selection": "{strategy: corset, fraction: 0.1}"},
@@ -162,14 +200,15 @@ CASES = {
         {"model": "{name: resnet21}"},
         [
             "spec.yaml:3: model.name = 'resnet21': no model of this name (did you mean 'resnet32'?); "
-            "allowed: mlp, small_cnn, resnet8, resnet20, resnet32, or a torchvision classifier such as resnet18"
+            "allowed: mlp, small_cnn, resnet8, resnet20, resnet32, wrn28_10, "
+            "or a torchvision classifier such as resnet18"
         ],
     ),
     "dataset": Case(
         {"dataset": "{name: cifar-10}"},
         [
             "spec.yaml:2: dataset.name = 'cifar-10': not allowed (did you mean 'cifar10'?); "
-            "allowed: digits, image_folder, mnist, cifar10, svhn"
+            "allowed: digits, image_folder, mnist, cifar10, svhn, caltech256, tiny_imagenet, imagenet"
         ],
     ),
     "operation": Case(
@@ -333,6 +372,41 @@ CASES = {
                 "6: checkpoints.keep = [1, 4]: training ends after epoch 3; [4] would never be reached",
             ),
             (
+                "download of Caltech256",
+                {"dataset": "{name: caltech256, root: data, download: true}"},
+                "2: dataset.download = true: caltech256 cannot be downloaded; leave download out",
+            ),
+            (
+                "large images of a set in memory",
+                {"dataset": "{name: cifar10, root: data, image_size: 224}"},
+                "2: dataset.image_size = 224: cifar10 stays in memory; should be at most 64",
+            ),
+            (
+                "clutter of SVHN",
+                {"dataset": "{name: svhn, root: data, clutter: false}"},
+                "2: dataset.clutter = false: only caltech256 has such a class; svhn has not",
+            ),
+            (
+                "dropout of a ResNet",
+                {"model": "{name: resnet18, dropout: 0.3}"},
+                "3: model.dropout = 0.3: only wrn28_10 takes it; resnet18 does not",
+            ),
+            (
+                "stem of a CIFAR ResNet",
+                {"model": "{name: resnet20, stem: small}"},
+                "3: model.stem = 'small': only torchvision's ResNets have a small one; resnet20 has not",
+            ),
+            (
+                "published weights of a CIFAR ResNet",
+                {"model": "{name: resnet20, pretrained: torchvision}"},
+                "3: model.pretrained = 'torchvision': torchvision has no weights of resnet20; name a file",
+            ),
+            (
+                "download of a file",
+                {"model": "{name: resnet18, pretrained: a.pth, download: true}"},
+                "3: model.download = true: only torchvision's weights can be downloaded: set pretrained: torchvision",
+            ),
+            (
                 "width of a ResNet",
                 {"model": "{name: resnet8, width: 3}"},
                 "3: model.width = 3: only mlp and small_cnn have a width; resnet8 has not",
@@ -420,7 +494,8 @@ CASES = {
         [
             "spec.yaml:2: dataset.root: dataset mnist needs the folder that holds it",
             "spec.yaml:3: model.name = 'rsnet8': no model of this name (did you mean 'resnet8'?); "
-            "allowed: mlp, small_cnn, resnet8, resnet20, resnet32, or a torchvision classifier such as resnet18",
+            "allowed: mlp, small_cnn, resnet8, resnet20, resnet32, wrn28_10, "
+            "or a torchvision classifier such as resnet18",
             "spec.yaml:5: selection.objectve = 'rbf': unknown key (did you mean 'objective'?); allowed: strategy, "
             "fraction, budget, tolerance, every, warmup_epochs, mode, lag, objective, solver, proxy, proxy_source, "
             "per_class, weights",

@@ -36,11 +36,16 @@ CHANGES_THE_RESULT: dict[str, tuple[Any, dict[str, Any]]] = {
     "seed": (1, {}),
     "dataset.name": ("svhn", {}),
     "dataset.image_size": (16, {}),
+    "dataset.clutter": (False, {"dataset.name": "caltech256"}),
+    "dataset.normalization": ("imagenet", {}),
     "dataset.train_per_class": (10, {}),
     "dataset.label_noise": (0.5, {}),
     "dataset.imbalance_factor": (10.0, {}),
     "model.name": ("small_cnn", {}),
     "model.width": (64, {}),
+    "model.dropout": (0.3, {"model.name": "wrn28_10"}),
+    "model.stem": ("small", {"model.name": "resnet18"}),
+    "model.pretrained": ("torchvision", {"model.name": "resnet18"}),
     **{
         f"augmentation.{group}[{name}].{option}": (value, {})
         for group in ("weak", "strong")
@@ -69,6 +74,7 @@ CHANGES_THE_RESULT: dict[str, tuple[Any, dict[str, Any]]] = {
     "training.schedule[cosine].warmup_epochs": (1, {"training.schedule": {"name": "cosine"}}),
     "training.schedule[constant].name": ({"name": "cosine"}, {"training.schedule": {"name": "constant"}}),
     "training.schedule[constant].warmup_epochs": (1, {"training.schedule": {"name": "constant"}}),
+    "evaluation.metric": ("balanced_accuracy", {}),
     "selection.strategy": ("max_loss", {}),
     "selection.fraction": (0.2, {}),
     "selection.budget": (20, {"selection.fraction": None, "selection.budget": 10}),
@@ -93,10 +99,16 @@ LEAVES_THE_RESULT: dict[str, Any] = {
     "dataset.root": "/elsewhere",  # the data's fingerprint counts, not its place
     "dataset.download": True,
     "evaluation.every": 4,
+    "resources.loaders": 3,
     "checkpoints.every": 1,
     "checkpoints.keep": [2],
     "resources.selection_shards": 4,
     "resources.max_failures": 0,
+}
+
+# The same, where something else must be set first.
+LEAVES_THE_RESULT_HERE: dict[str, tuple[Any, dict[str, Any]]] = {
+    "model.download": (True, {"model.name": "resnet18", "model.pretrained": "torchvision"}),
 }
 
 # A choice with one name so far: it is in the hash, so that the next name will not share results with it.
@@ -143,6 +155,11 @@ WITHOUT_EFFECT: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ),
     ({"selection.fraction": None, "selection.tolerance": 1.0}, {"selection.per_class": "equal"}),
     ({"selection.every": 3}, {"selection.lag": 2}),  # blocking
+    ({}, {"dataset.normalization": "data", "evaluation.metric": "accuracy"}),
+    ({"dataset.name": "caltech256"}, {"dataset.clutter": True, "evaluation.metric": "balanced_accuracy"}),
+    ({"model.name": "resnet18", "model.pretrained": "torchvision"}, {"dataset.normalization": "imagenet"}),
+    ({"model.name": "resnet18", "model.pretrained": "a.pth"}, {"dataset.normalization": "imagenet"}),
+    ({"model.pretrained": "mlp.pth"}, {"dataset.normalization": "data"}),
     *(
         ({"selection.strategy": strategy}, {"selection.mode": "overlapped", "selection.proxy_source": "harvest"})
         for strategy in ("none", "random", "full")
@@ -153,6 +170,8 @@ WITHOUT_EFFECT: list[tuple[dict[str, Any], dict[str, Any]]] = [
 COUNTS_ALL_THE_SAME: list[tuple[dict[str, Any], str, Any]] = [
     ({"selection.strategy": "none"}, "selection.fraction", 0.2),  # in a subset it is random, of this size
     ({"selection.strategy": "none"}, "selection.every", 2),
+    ({"dataset.name": "caltech256"}, "evaluation.metric", "accuracy"),
+    ({"model.name": "resnet18", "model.pretrained": "torchvision"}, "dataset.normalization", "data"),
     ({"selection.strategy": "none"}, "augmentation.weak", []),
     ({"selection.strategy": "full", "training.regime": "random+augmented"}, "selection.fraction", 0.2),
     ({"selection.strategy": "full"}, "augmentation.copies", 2),
@@ -215,7 +234,7 @@ def _below(annotation: Any, path: str) -> Iterator[str]:
 
 
 def test_every_field_is_decided_upon():
-    decided = [*CHANGES_THE_RESULT, *LEAVES_THE_RESULT, *ONE_VALUE]
+    decided = [*CHANGES_THE_RESULT, *LEAVES_THE_RESULT, *LEAVES_THE_RESULT_HERE, *ONE_VALUE]
     assert len(decided) == len(set(decided))
     assert sorted(decided) == sorted(fields(specs.TrialSpec)), "say for each field whether it changes a result"
 
@@ -229,9 +248,10 @@ def test_a_field_that_changes_the_result_changes_the_hash(field):
     assert (specs.cell_hash(before) == specs.cell_hash(after)) == (field == "seed")
 
 
-@pytest.mark.parametrize("field", LEAVES_THE_RESULT)
+@pytest.mark.parametrize("field", [*LEAVES_THE_RESULT, *LEAVES_THE_RESULT_HERE])
 def test_a_field_that_leaves_the_result_leaves_the_hash(field):
-    before, after = trial(), trial({field: LEAVES_THE_RESULT[field]})
+    value, context = LEAVES_THE_RESULT_HERE.get(field) or (LEAVES_THE_RESULT[field], {})
+    before, after = trial(context), trial(context, {field: value})
     assert before != after
     assert specs.spec_hash(before) == specs.spec_hash(after)
     assert specs.cell_hash(before) == specs.cell_hash(after)
@@ -298,6 +318,15 @@ def test_the_id_of_a_trial_depends_on_its_data():
     assert len(ids) == 2
     assert specs.trial_id(trial(), "data one") in ids
     assert all(len(name) == 12 and set(name) <= set("0123456789abcdef") for name in ids)
+
+
+def test_of_pretrained_weights_the_content_counts_in_the_id_and_the_place_in_the_cell():
+    """A sweep over two files has two cells, whatever they hold; a file that was moved has the same trials."""
+    here, there = (trial({"model.pretrained": place}) for place in ("here.pth", "there.pth"))
+    assert specs.cell_hash(here) != specs.cell_hash(there)
+    assert specs.trial_id(here, "data", "content") == specs.trial_id(there, "data", "content")
+    assert specs.trial_id(here, "data", "content") != specs.trial_id(here, "data", "other content")
+    assert specs.trial_id(here, "data", "content") != specs.trial_id(trial(), "data", "content")
 
 
 def test_the_three_hashes_of_a_trial_differ():

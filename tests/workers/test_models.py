@@ -5,8 +5,9 @@ import torch
 import torchvision
 from torch import nn
 
-from specs.model import OWN_MODELS, TORCHVISION_CLASSIFIERS, Model
-from workers.models import build_model, check_model, last_linear
+from specs.model import OWN_MODELS, RESNETS, TORCHVISION_CLASSIFIERS, Model
+from workers.models import LastInput, build_model, check_model, last_linear
+from workers.wide_resnet import WideResNet
 
 COLOUR, GREY = (32, 32, 3), (8, 8, 1)
 
@@ -37,6 +38,7 @@ def test_logits_and_gradients(name: str, shape: tuple[int, int, int]) -> None:
         ("resnet8", None, COLOUR, 75_290),
         ("resnet20", None, COLOUR, 269_722),  # "0.27M" (He et al., 2016, Table 6)
         ("resnet32", None, COLOUR, 464_154),  # "0.46M"
+        ("wrn28_10", None, COLOUR, 36_479_194),  # "36.5M" (Zagoruyko and Komodakis, 2016, Table 4)
         ("mlp", None, GREY, 64 * 128 + 128 + 128 * 10 + 10),
         ("mlp", 5, COLOUR, 3072 * 5 + 5 + 5 * 10 + 10),
         ("small_cnn", 4, GREY, 9 * (4 + 4 * 8 + 8 * 16) + 2 * (4 + 8 + 16) + 16 * 10 + 10),
@@ -72,12 +74,83 @@ def test_initialisation_is_a_function_of_the_seed(name: str) -> None:
     assert not torch.equal(state(1), first)
 
 
+@pytest.mark.parametrize(
+    ("name", "stem", "count"),
+    [
+        ("resnet18", "standard", 11_689_512),  # torchvision's documentation of its weights
+        ("resnet50", "standard", 25_557_032),
+        ("resnet18", "small", 11_689_512 - 64 * 3 * (49 - 9)),
+    ],
+)
+def test_size_of_torchvisions(name: str, stem: str, count: int) -> None:
+    with torch.device("meta"):
+        module = build_model(Model(name=name, stem=stem), 1000, (64, 64, 3), seed=0)  # type: ignore[arg-type]
+    assert parameters(module) == count
+
+
+@pytest.mark.parametrize("name", RESNETS)
+@pytest.mark.parametrize(("stem", "size"), [("standard", 2), ("small", 8)])
+def test_a_small_stem_keeps_the_resolution(name: str, stem: str, size: int) -> None:
+    with torch.device("meta"):
+        module = build_model(Model(name=name, stem=stem), 7, (64, 64, 3), seed=0)  # type: ignore[arg-type]
+        seen: list[torch.Size] = []
+        module.get_submodule("avgpool").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+        assert module(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
+    assert [tuple(shape[2:]) for shape in seen] == [(size, size)]
+
+
+def test_a_small_stem_is_initialised_from_the_seed() -> None:
+    stems = [build_model(Model(name="resnet18", stem="small"), 7, COLOUR, seed).conv1.weight for seed in (0, 0, 1)]
+    assert torch.equal(stems[0], stems[1])  # type: ignore[arg-type]
+    assert not torch.equal(stems[0], stems[2])  # type: ignore[arg-type]
+
+
+class TestWideResNet:
+    def test_groups_have_the_papers_shapes(self) -> None:
+        with torch.device("meta"):
+            module = build_model(Model(name="wrn28_10"), 10, COLOUR, seed=0)
+            seen: list[tuple[int, ...]] = []
+            for block in module.get_submodule("blocks").children():
+                block.register_forward_hook(lambda _, inputs, output: seen.append(tuple(output.shape[1:])))
+            module(torch.zeros(2, 3, 32, 32))
+        assert seen == [(160, 32, 32)] * 4 + [(320, 16, 16)] * 4 + [(640, 8, 8)] * 4
+        layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+        shortcuts = [layer for layer in layers if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1)]
+        assert (len(layers) - len(shortcuts), len(shortcuts)) == (
+            1 + 2 * 12 + 1,
+            3,
+        )  # the paper's 28 counts the 1x1 too
+
+    def test_a_block_without_residual_passes_its_input_on(self) -> None:
+        block = WideResNet(16, 1, 3, 10).get_submodule("blocks.0").eval()
+        features = torch.randn(2, 16, 4, 4)
+        nn.init.zeros_(block.get_parameter("conv2.weight"))
+        assert torch.equal(block(features), features)
+
+    def test_dropout_acts_in_training_alone(self) -> None:
+        images = torch.randn(2, 3, 8, 8)
+        plain, dropping = (WideResNet(10, 1, 3, 10, dropout) for dropout in (0.0, 0.5))
+        dropping.load_state_dict(plain.state_dict())
+        assert torch.equal(plain.eval()(images), dropping.eval()(images))
+        assert torch.equal(plain.train()(images), plain(images))
+        assert not torch.equal(dropping.train()(images), dropping(images))
+
+
 def gives_logits(module: nn.Module, images: torch.Tensor) -> bool:
-    """Whether the output of the last linear layer is the network's own."""
+    """Whether the output of the last linear layer is the network's own, and its input is kept without all else."""
     seen: list[torch.Tensor] = []
-    last_linear(module).register_forward_hook(lambda layer, inputs, output: seen.append(output))
+    layer = last_linear(module)
+    hook = layer.register_forward_hook(lambda layer, inputs, output: seen.append(output))
+    last = LastInput(module)
     logits = module.eval()(images)
-    return len(seen) == 1 and seen[0] is logits and logits.shape == (2, 7)
+    hook.remove()
+    last.close()
+    embeddings = last.take()
+    bytes_kept = embeddings.untyped_storage().nbytes()
+    alone = embeddings.grad_fn is None and bytes_kept == embeddings.numel() * embeddings.element_size()
+    free = not any(layer._forward_pre_hooks for layer in module.modules())
+    shapes = logits.shape == (2, 7) and embeddings.shape == (2, layer.in_features)
+    return len(seen) == 1 and seen[0] is logits and shapes and alone and free
 
 
 @pytest.mark.parametrize("name", [*OWN_MODELS, "resnet18", "regnet_y_400mf"])
