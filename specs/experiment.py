@@ -62,10 +62,13 @@ class TrialSpec(Experiment):
                 )
         wrong += self._data()
         copies = self.augmentation
-        if chosen.strategy != "none" and copies.placement == "in_place" and not copies.strong:
+        in_place = chosen.strategy != "none" and copies.placement == "in_place"
+        if in_place and not copies.strong and training.regime != "subset":  # there it is training on S, weak only
             wrong.append(
-                "augmentation.strong: placement in_place without a strong operation changes nothing; name at least one"
+                "augmentation.strong: placement in_place without a strong operation changes nothing in regime "
+                f"{training.regime}; name at least one"
             )
+        wrong += self._loss_guided()
         late = [epoch for epoch in self.checkpoints.keep if epoch > training.epochs]
         if late:
             wrong.append(
@@ -111,6 +114,21 @@ class TrialSpec(Experiment):
         if model.download and model.pretrained != PUBLISHED:
             wrong.append("model.download: only torchvision's weights can be downloaded: set pretrained: torchvision")
         return wrong
+
+    def _loss_guided(self) -> list[str]:
+        copies, guided = self.augmentation, self.augmentation.loss_guided()
+        if any(operation.name == "loss_guided" for operation in copies.weak):
+            return ["augmentation.weak: loss_guided makes copies: name it under strong"]
+        if guided is None:
+            return []
+        if len(copies.strong) > 1:
+            return ["augmentation.strong: loss_guided composes operations of its own; it must stand alone"]
+        if copies.copies != guided.kept:
+            return [
+                "augmentation.copies: the copies are what loss_guided keeps: should be its `kept`, "
+                f"{guided.kept} (of {guided.candidates} candidates)"
+            ]
+        return []
 
     def _overlap(self) -> list[str]:
         chosen, epochs = self.selection, self.training.epochs

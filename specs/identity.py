@@ -30,7 +30,7 @@ def effective(trial: TrialSpec) -> dict[str, Any]:
     if resources.gpus:
         data["machine"]["deterministic"] = resources.deterministic
     if trial.selection.strategy == "none":
-        data["augmentation"] = {"weak": data["augmentation"]["weak"]}
+        data["augmentation"] = {name: data["augmentation"][name] for name in ("weak", "evaluation")}
     data["selection"] = _effective_selection(trial)
     return data
 

@@ -111,7 +111,7 @@ def choices(node: Node) -> tuple[str, ...]:
     node = _resolve(node, _root())
     if "discriminator" in node:
         return tuple(sorted(node["discriminator"]["mapping"]))
-    return tuple(node.get("enum", ()))
+    return (node["const"],) if "const" in node else tuple(node.get("enum", ()))
 
 
 def allowed(node: Node) -> str:
@@ -121,7 +121,9 @@ def allowed(node: Node) -> str:
         text = f"one of {', '.join(choices(node))}" + (", by name or as {name: …}" if "discriminator" in inner else "")
     elif inner.get("type") == "array":
         items = f" (each {allowed(inner['items'])})" if inner["items"] else ""
-        text = f"a list{', not empty' if inner.get('minItems') else ''}{items}"
+        least = inner.get("minItems")
+        length = f" of {least}" if least and least == inner.get("maxItems") else ", not empty" if least else ""
+        text = f"a list{length}{items}"
     elif "properties" in inner:
         text = f"a section with {', '.join(inner['properties'])}"
     else:

@@ -32,7 +32,7 @@ def problems(error: ValidationError, source: Source, data: dict[str, Any]) -> li
                 path: Place = tuple(name.split("."))
                 value = _at(data, path)
                 found.append(_problem(source, path, message, value, has_value=value is not None))
-        elif detail["type"] == "too_short" and detail["input"]:
+        elif detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]:
             pass  # pydantic counts the good items alone; the bad ones are reported one by one
         else:
             found.append(_field_problem(detail, source))

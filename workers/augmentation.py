@@ -173,3 +173,5 @@ def _prepared(operation: Operation) -> _Crop | _Flip | _CutOut | _ImageByImage:
             return _ImageByImage(v2.AutoAugment(_POLICIES[operation.policy]))
         case RandAugment():
             return _ImageByImage(v2.RandAugment(operation.num_ops, operation.magnitude))
+        case _:
+            raise NotImplementedError(f"{operation.name} is specified, but not built yet")

@@ -12,8 +12,11 @@ POSITIVE = "should be an integer, at least 1"
 SEED = "should be an integer, at least 0, below 9223372036854775808"
 MILESTONES = "should be a list, not empty (each an integer, at least 1)"
 SCHEDULES = "should be one of constant, cosine, milestones, by name or as {name: …}"
-OPERATIONS = "autoaugment, cutout, randaugment, random_crop, random_flip"
 MODEL = "name, width, dropout, stem, pretrained, download"
+OPERATIONS = (
+    "augmix, autoaugment, center_crop, cutout, loss_guided, noise, perturb, randaugment, random_crop, random_flip, "
+    "random_resized_crop"
+)
 STRATEGIES = "allowed: none, random, max_loss, coreset, full"
 TOP = (
     "allowed: dataset, model, augmentation, training, selection, evaluation, checkpoints, resources, "
@@ -45,7 +48,10 @@ CASES = {
     ),
     "unknown key of an operation": Case(
         {"augmentation": "{weak: [random_flip, {name: random_crop, pading: 3}]}"},
-        ["spec.yaml:6: augmentation.weak[1].pading = 3: unknown key (did you mean 'padding'?); allowed: name, padding"],
+        [
+            "spec.yaml:6: augmentation.weak[1].pading = 3: unknown key (did you mean 'padding'?); "
+            "allowed: name, size, padding"
+        ],
     ),
     "unknown key of a schedule": Case(
         train("schedule: {name: cosine, warmup: 3}"),
@@ -89,7 +95,7 @@ CASES = {
     "number for text": Case({"description": "5"}, ["spec.yaml:6: description = 5: should be text"]),
     "null for a section": Case(
         {"augmentation": "null"},
-        ["spec.yaml:6: augmentation = null: should be a section with weak, strong, copies, placement"],
+        ["spec.yaml:6: augmentation = null: should be a section with weak, strong, evaluation, copies, placement"],
     ),
     "list for a section": Case({"model": "[mlp]"}, [f"spec.yaml:3: model = ['mlp']: should be a section with {MODEL}"]),
     "number for a list": Case(
@@ -221,6 +227,49 @@ CASES = {
     "operation without a name": Case(
         {"augmentation": "{strong: [{size: 3}]}"},
         [f"spec.yaml:6: augmentation.strong[0]: should be one of {OPERATIONS}, by name or as {{name: …}}"],
+    ),
+    "policy": Case(
+        {"augmentation": "{strong: [{name: autoaugment, policy: caltech256}]}"},
+        [
+            "spec.yaml:6: augmentation.strong[0].policy = 'caltech256': not allowed; allowed: cifar10, svhn, imagenet",
+        ],
+    ),
+    "random operation on test images": Case(
+        {"augmentation": "{evaluation: [{name: random_crop, size: 8}, center_crop]}"},
+        [
+            "spec.yaml:6: augmentation.evaluation[0].name = 'random_crop': not allowed; allowed: center_crop",
+            "spec.yaml:6: augmentation.evaluation[1].size: missing; should be an integer, at least 1, at most 1024",
+        ],
+    ),
+    "ranges": Case(
+        {
+            "augmentation": "{weak: [{name: random_resized_crop, size: 8, scale: [0.5, 1.5], ratio: [1]}, "
+            "{name: perturb, sigma: [0, 1]}]}"
+        },
+        [
+            "spec.yaml:6: augmentation.weak[0].scale[1] = 1.5: should be a number, above 0, at most 1",
+            "spec.yaml:6: augmentation.weak[0].ratio = [1]: should be a list of 2 (each a number, above 0)",
+            "spec.yaml:6: augmentation.weak[1].sigma[0] = 0: should be a number, above 0",
+        ],
+    ),
+    "operations with options that do not work": Case(
+        {
+            "augmentation": "{weak: [{name: random_crop, padding: 0}, {name: random_resized_crop, size: 8, "
+            "scale: [1, 0.5], ratio: [2, 1]}], strong: [{name: augmix, depth: 0}, {name: perturb, kernel: 4}, "
+            "{name: loss_guided, candidates: 3, kept: 4}]}"
+        },
+        [
+            "spec.yaml:6: augmentation.weak[0].padding = 0: a crop without padding needs a size: set size, or leave "
+            "the operation out",
+            "spec.yaml:6: augmentation.weak[1].scale = [1, 0.5]: the first bound should be at most the second; "
+            "got 1 and 0.5",
+            "spec.yaml:6: augmentation.weak[1].ratio = [2, 1]: the first bound should be at most the second; "
+            "got 2 and 1",
+            "spec.yaml:6: augmentation.strong[0].depth = 0: a chain needs an operation: should be -1, or at least 1",
+            "spec.yaml:6: augmentation.strong[1].kernel = 4: a kernel has a middle pixel: should be odd, 3 or 5",
+            "spec.yaml:6: augmentation.strong[2].kept = 4: should be at most candidates, 3",
+        ],
+        by_schema=False,
     ),
     "schedule": Case(
         train("schedule: cosin"),
@@ -362,9 +411,27 @@ CASES = {
             ),
             (
                 "in place of nothing",
-                {"augmentation": "{placement: in_place}"},
-                "6: augmentation.strong = []: placement in_place without a strong operation changes nothing; "
-                "name at least one",
+                {"training": "{regime: full+augmented, epochs: 3}", "augmentation": "{placement: in_place}"},
+                "6: augmentation.strong = []: placement in_place without a strong operation changes nothing in regime "
+                "full+augmented; name at least one",
+            ),
+            (
+                "copies that loss_guided does not make",
+                {"augmentation": "{strong: [{name: loss_guided, candidates: 8, kept: 4}]}"},
+                "6: augmentation.copies = 1: the copies are what loss_guided keeps: should be its `kept`, 4 "
+                "(of 8 candidates)",
+            ),
+            (
+                "loss_guided and more",
+                {"augmentation": "{strong: [loss_guided, cutout]}"},
+                "6: augmentation.strong = [{'name': 'loss_guided', 'operations': 2, 'candidates': 4...: "
+                "loss_guided composes operations of its own; it must stand alone",
+            ),
+            (
+                "loss_guided on every image",
+                {"augmentation": "{weak: [loss_guided]}"},
+                "6: augmentation.weak = [{'name': 'loss_guided', 'operations': 2, 'candidates': 4...: "
+                "loss_guided makes copies: name it under strong",
             ),
             (
                 "checkpoint after the end",

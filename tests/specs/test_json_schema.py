@@ -24,6 +24,11 @@ GOOD_SECTIONS: list[dict[str, str | None]] = [
     {"training": "{regime: full+augmented, epochs: 3, schedule: {name: milestones, milestones: [1, 2]}}"},
     {"training": "{regime: subset, epochs: 3, schedule: constant, optimizer: {momentum: 0.9, nesterov: true}}"},
     {"augmentation": "{weak: [random_flip, {name: random_crop}], strong: [cutout, autoaugment], copies: 2}"},
+    {
+        "augmentation": "{weak: [{name: random_resized_crop, size: 8, scale: [0.5, 1]}], "
+        "strong: [augmix, perturb, {name: noise, epsilon: 16}], evaluation: [{name: center_crop, size: 8}]}"
+    },
+    {"augmentation": "{strong: [{name: loss_guided, kept: 2, mixup: {probability: 0}}], copies: 2}"},
     {"dataset": "{name: image_folder, root: data, image_size: 32}", "model": "{name: resnet20}"},
     {"sweep": "{grid: {selection: [{fraction: 0.1}], training.schedule: [cosine]}, asha: {grace_epochs: 1}}"},
     {"sweep": "{sample: {selection.fraction: {distribution: uniform, low: 0.1, high: 0.2}}, samples: 2}"},
