@@ -72,8 +72,7 @@ def _write(storage: LocalStorage, record: SweepRecord, library: Library, console
         files = write_report(storage, record)
     results = read_results(storage, record)
     console.print(terminal_table(results))
-    beside = paper_tables(results)
-    if beside is not None:
+    if (beside := paper_tables(results)) is not None:
         console.print(beside)
     paths = {key: storage.path(key) for key in files.keys}
     console.print(f"report: {paths['report/index.html']}", soft_wrap=True)

@@ -69,14 +69,15 @@ def _text(values: dict[str, Any]) -> str:
 
 
 def _word(value: Any) -> str:
-    """A value as one reads it: `[100, 150]`, `random_crop(padding=4) + random_flip(probability=0.5)`."""
+    """A value as one reads it: `[100, 150]`, `random_crop(padding=4) + random_flip(probability=0.5)`; without nulls."""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         return " + ".join(_word(item) for item in value)
-    if isinstance(value, dict) and "name" in value:
-        options = ", ".join(f"{key}={_word(option)}" for key, option in value.items() if key != "name")
-        return f"{value['name']}({options})" if options else str(value["name"])
+    if isinstance(value, dict):
+        given = {key: option for key, option in value.items() if key != "name" and option is not None}
+        options = ", ".join(f"{key}={_word(option)}" for key, option in given.items())
+        return f"{value.get('name', '')}({options})" if options else str(value["name"])
     if isinstance(value, float):
         return f"{value:g}"
     return json.dumps(value)

@@ -40,7 +40,14 @@ def gain_against_speed_up(comparison: Comparison, prefix: str, published: Publis
             axes.errorbar(
                 ratio.mean, share.share * 100, xerr=ratio.std, yerr=bounds, color=look.colour, linewidth=1.0, capsize=2
             )
-            axes.annotate(cell.size, (ratio.mean, share.share * 100), (6, 5), textcoords="offset points", fontsize=8.5)
+            axes.annotate(
+                cell.size,
+                (ratio.mean, share.share * 100),
+                (6, 5),
+                textcoords="offset points",
+                fontsize=8.5,
+                color=look.colour,
+            )
     for strategy, size, ratio_there, share_there in _published_points(published):
         (star,) = axes.plot(
             ratio_there,
@@ -57,6 +64,7 @@ def gain_against_speed_up(comparison: Comparison, prefix: str, published: Publis
     axes.axvline(1.0, color=INK, linestyle=(0, (1, 2)), linewidth=1.2, zorder=1)
     axes.axhline(100.0, color=INK, linestyle=(0, (1, 2)), linewidth=1.2, zorder=1)
     axes.margins(0.12)
+    axes.set_xlim(left=0)
     legend_below(figure, handles, names, 3)
     described = ", ".join(
         f"{cell.strategy} {cell.size} {share.share * 100:.0f} % at {ratio.mean:.2f} times"

@@ -47,13 +47,12 @@ def time_table(comparisons: Sequence[Comparison]) -> TimeTable | None:
 def _row(cell: Cell, axes: bool, ratio: Summary | None, cost: SelectionCost | None) -> tuple[str, ...]:
     spent = summarise([training_seconds(times) for times in cell.times])
     assert spent is not None
-    deviation = "" if spent.std is None else f" ± {_seconds(spent.std)}"
     head = (cell.strategy, cell.size, *([point_text(cell.point)] if axes else []))
-    times = (f"{_seconds(spent.mean)}{deviation} s", speed_up_text(ratio))
+    times = (_seconds(spent.mean, spent.std), speed_up_text(ratio))
     if cost is None:
         return (*head, *times, "", "", "", "", "", "")
-    parts = (f"{_seconds(value)} s" for value in (cost.proxies, cost.solving, cost.waiting))
-    beside = f"{_seconds(cost.background)} s" if cost.background else BLANK
+    parts = (_seconds(value) for value in (cost.proxies, cost.solving, cost.waiting))
+    beside = _seconds(cost.background) if cost.background else BLANK
     return (*head, *times, f"{cost.selections:,}", *parts, beside, f"{cost.share * 100:.1f} %")
 
 
@@ -64,8 +63,12 @@ def speed_up_text(ratio: Summary | None) -> str:
     return f"{ratio.mean:.2f}{'' if ratio.std is None else f' ± {ratio.std:.2f}'} ×"
 
 
-def _seconds(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+def _seconds(mean: float, std: float | None = None) -> str:
+    """`16.8 ± 0.2 s`, `102 ms`: three digits of the mean, and as many places of the deviation."""
+    scale, unit = (1, "s") if mean >= 1 else (1000, "ms")
+    places = 0 if mean * scale >= 100 else 1 if mean * scale >= 10 else 2
+    deviation = "" if std is None else f" ± {std * scale:,.{places}f}"
+    return f"{mean * scale:,.{places}f}{deviation} {unit}"
 
 
 def speed_notes(comparisons: Sequence[Comparison], speeds: Sequence[SpeedUps]) -> list[str]:
