@@ -9,8 +9,9 @@ from rich.console import Console
 from orchestrator.errors import UserError
 from orchestrator.preparation import Library, Prepared, named_storage
 from orchestrator.report.contact_sheets import Ids, Pictures
+from orchestrator.report.paper_terminal import paper_tables
 from orchestrator.report.results import read_results
-from orchestrator.report.terminal import paper_tables, terminal_table
+from orchestrator.report.terminal import terminal_table
 from orchestrator.report.writing import write_report
 from orchestrator.tracking_uri import store_uri
 from specs import TrialSpec

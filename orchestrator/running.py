@@ -5,8 +5,9 @@ from rich.console import Console
 from orchestrator.interrupts import sigterm_interrupts
 from orchestrator.preparation import Library, PlannedTrial, Prepared, prepare, sweep_storage, write_sweep
 from orchestrator.progress import show_progress
+from orchestrator.report.paper_terminal import paper_tables
 from orchestrator.report.results import read_results
-from orchestrator.report.terminal import paper_tables, terminal_table
+from orchestrator.report.terminal import terminal_table
 from orchestrator.watching import Watchers
 from specs import SweepSpec
 from workers.records import EpochRecord, EpochTimes, StoppedTrial, TrialError

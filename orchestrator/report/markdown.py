@@ -2,24 +2,26 @@
 
 from orchestrator.report.comparisons import Cell, Comparison
 from orchestrator.report.paper import Entry, PaperTable, Reproduction, reproduction
+from orchestrator.report.paper_wording import (
+    baseline_text,
+    beside_text,
+    entry_seeds_text,
+    entry_text,
+    setup_text,
+    table_title,
+)
 from orchestrator.report.provenance import Provenance
 from orchestrator.report.results import Results
 from orchestrator.report.time_tables import time_table
 from orchestrator.report.wording import (
     BLANK,
     accuracy_text,
-    baseline_text,
-    beside_text,
-    entry_seeds_text,
-    entry_text,
     has_share,
     interval_text,
     notes,
     point_text,
     seeds_text,
-    setup_text,
     share_text,
-    table_title,
 )
 
 

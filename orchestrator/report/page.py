@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from orchestrator.report import wording
+from orchestrator.report import paper_wording, wording
 from orchestrator.report.comparisons import Comparison
 from orchestrator.report.drawing import LOOKS, Figure
 from orchestrator.report.paper import PaperTable, Reproduction
@@ -78,6 +78,7 @@ def page_html(
         "css": (HERE / "page.css").read_text(encoding="utf-8"),
         "looks": LOOKS,
         "words": wording,
+        "beside": paper_wording,
     }
     return environment.get_template("page.html.j2").render(values)
 

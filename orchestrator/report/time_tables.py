@@ -66,9 +66,10 @@ def speed_up_text(ratio: Summary | None) -> str:
 def _seconds(mean: float, std: float | None = None) -> str:
     """`16.8 ± 0.2 s`, `102 ms`: three digits of the mean, and as many places of the deviation."""
     scale, unit = (1, "s") if mean >= 1 else (1000, "ms")
-    places = 0 if mean * scale >= 100 else 1 if mean * scale >= 10 else 2
+    value = round(mean * scale, 6)  # 0.1 s are 100 ms, not 99.99999999999999
+    places = 0 if value >= 100 else 1 if value >= 10 else 2
     deviation = "" if std is None else f" ± {std * scale:,.{places}f}"
-    return f"{mean * scale:,.{places}f}{deviation} {unit}"
+    return f"{value:,.{places}f}{deviation} {unit}"
 
 
 def speed_notes(comparisons: Sequence[Comparison], speeds: Sequence[SpeedUps]) -> list[str]:
