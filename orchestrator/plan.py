@@ -3,11 +3,13 @@
 import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from orchestrator.preparation import Library, PlannedTrial, Prepared
@@ -16,15 +18,18 @@ from selection.greedy import solve
 from selection.problem import Problem
 from specs import TrialSpec
 from workers.assignment import device_of
-from workers.augmentation import Augmenter
+from workers.augmentation import Augmenter, LossGuidedCopies, Pool, check_augmentation
 from workers.checks import check_data
 from workers.data import ImageData, TrainingSet
-from workers.images import DeviceImages, Normalizer
+from workers.images import Normalizer
+from workers.measuring import measure_losses
 from workers.models import build_model
 from workers.records import TrialTimes, load_record, trial_key
 from workers.selecting import Chooser, Chosen
+from workers.sources import MemorySource, Source, open_source
 
 _REPEATS = 3
+_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -125,16 +130,20 @@ def _calibrate(
         return known[kind]
     torch.set_num_threads(spec.resources.cpus)
     device = device_of(spec)
-    model = build_model(spec.model, len(images.classes), images.image_shape, spec.seed)
+    shape = check_augmentation(spec.augmentation, images.image_shape)
+    model = build_model(spec.model, len(images.classes), shape, spec.seed)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     ids = examples.ids[: spec.training.batch_size]
     copies = np.ones(len(ids), np.int64)
-    source = DeviceImages(images.train, device)
-    weak = Augmenter(spec.augmentation.weak)
-    strong = Augmenter(spec.augmentation.strong)
-    normalize = Normalizer(images.mean, images.std, device)
-    inputs = normalize(source.take(ids))
+    normalize = Normalizer.of(spec, images, device)
     target = torch.from_numpy(images.train.labels[ids]).to(device)
+    with closing(open_source(spec, images, device)) as source:
+        views = [(ids, copies)] * _BATCHES  # several: streamed images are read by several processes
+        weak = _seconds(lambda: list(source.weak(views, seed=0, epoch=0)), device) / len(views)
+        read = 0.0 if isinstance(source, MemorySource) else weak
+        weakly = next(source.weak(views, seed=0, epoch=0))
+        strong = _seconds(_strongly(spec, images, examples, source, model, normalize, weakly), device)
+    inputs = normalize(weakly)
 
     def step() -> None:
         model.zero_grad(set_to_none=True)
@@ -146,14 +155,42 @@ def _calibrate(
 
     n = len(ids)
     costs = _Costs(
-        weak=_seconds(lambda: weak(source.take(ids), ids, copies, seed=0, epoch=0), device) / n,
-        strong=_seconds(lambda: strong(source.take(ids), ids, copies, seed=0, epoch=0), device) / n,
+        weak=weak / n,
+        strong=strong / n,
         step=_seconds(step, device) / n,
-        forward=_seconds(forward, device) / n,
+        forward=(_seconds(forward, device) + read) / n,
         selection=_selection_seconds(spec, images, examples, size) if coreset else 0.0,
     )
     known[kind] = costs
     return costs
+
+
+def _strongly(
+    spec: TrialSpec,
+    images: ImageData,
+    examples: TrainingSet,
+    source: Source,
+    model: nn.Module,
+    normalize: Normalizer,
+    weakly: torch.Tensor,
+) -> Callable[[], Any]:
+    """What makes a batch of copies."""
+    ids = examples.ids[: len(weakly)]
+    guided = spec.augmentation.loss_guided()
+    if guided is None:
+        copies = np.ones(len(ids), np.int64)
+        chain = Augmenter(spec.augmentation.strong, start=len(spec.augmentation.weak))
+        return lambda: chain(weakly, ids, copies, seed=0, epoch=0)
+    assert isinstance(source, MemorySource)
+    pool = Pool(examples.ids, examples.labels, len(images.classes), source.images.take)
+
+    def score(candidates: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return measure_losses(model, candidates, targets, normalize)
+
+    maker = LossGuidedCopies(guided, spec.augmentation.weak, pool, score)
+    kept = np.arange(1, guided.kept + 1)
+    of, numbers = np.repeat(ids, len(kept))[: len(ids)], np.tile(kept, len(ids))[: len(ids)]
+    return lambda: maker(of, numbers, seed=0, epoch=0)  # the copies of an example come together
 
 
 def _seconds(work: Callable[[], Any], device: torch.device) -> float:

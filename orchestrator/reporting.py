@@ -32,7 +32,7 @@ class StoredImages:
         examples = corrupt(spec.dataset, images, spec.seed)
         rows = np.searchsorted(examples.ids, ids)
         return Pictures(
-            images.train.images[ids],
+            images.train.shown(ids),
             [images.classes[label] for label in examples.labels[rows]],
             [images.classes[label] for label in examples.clean_labels[rows]],
         )

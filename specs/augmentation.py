@@ -56,6 +56,16 @@ class CenterCrop(Section):
     size: Side = Field(description="Height and width of what is kept, in pixels.")
 
 
+class Resize(Section):
+    """Resize streamed images: the shorter side to `size`, the other in proportion, bilinear, antialiased.
+
+    Images in memory have one size already: dataset.image_size.
+    """
+
+    name: Literal["resize"] = Field(description="Which operation.")
+    size: Side = Field(description="The shorter side of the result, in pixels.")
+
+
 class RandomFlip(Section):
     """Mirror left to right."""
 
@@ -202,6 +212,7 @@ Operation = Annotated[
         RandomCrop
         | RandomResizedCrop
         | CenterCrop
+        | Resize
         | RandomFlip
         | AutoAugment
         | RandAugment
@@ -216,6 +227,10 @@ Operation = Annotated[
 ]
 
 
+# Nothing about these is random.
+EvaluationOperation = Annotated[Annotated[CenterCrop | Resize, Field(discriminator="name")], ByName]
+
+
 class Augmentation(Section):
     """Weak operations go on every training image; copies get the weak ones, then the strong ones."""
 
@@ -227,7 +242,7 @@ class Augmentation(Section):
         description="Operations on each augmented copy, in order, after the weak ones. loss_guided stands alone: it "
         "composes operations of its own, and puts the weak ones after them.",
     )
-    evaluation: Annotated[tuple[Annotated[CenterCrop, ByName], ...], AsTuple] = Field(
+    evaluation: Annotated[tuple[EvaluationOperation, ...], AsTuple] = Field(
         (),
         description="Operations on test images, and on training images where losses and proxies are measured: needed "
         "where the weak ones change the images' size.",

@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING
 
 from selection.budgets import BudgetError, divide, subset_size
 from specs import TrialSpec
-from workers.data import ImageData, TrainingSet, corrupt
+from workers.data import ImageData, StreamedSet, TrainingSet, corrupt
+from workers.memory import memory_here
+from workers.views import BYTES
 
 if TYPE_CHECKING:  # imports torch
     from workers.weights import Weights
@@ -27,7 +29,33 @@ def check_data(spec: TrialSpec, images: ImageData) -> TrainingSet:
                 divide(size, sizes, chosen.per_class)
         except BudgetError as error:
             raise TrialCheckError(f"selection.{name} = {value}: {error}") from error
+    _check_memory(spec, len(examples.ids))
+    if spec.normalization() == "imagenet" and images.image_shape[2] != 3:
+        raise TrialCheckError(
+            "dataset.normalization = imagenet: needs images of 3 channels; these have "
+            f"{images.image_shape[2]}: set dataset.normalization: data"
+        )
     return examples
+
+
+def _check_memory(spec: TrialSpec, n: int) -> None:
+    """Refuse more copies than memory holds: their ids and weights, since their images are made batch by batch."""
+    chosen, copies = spec.selection, spec.augmentation.copies
+    if chosen.strategy == "none":
+        return
+    known = spec.needs_size() and chosen.tolerance is None and chosen.strategy != "full"
+    k = subset_size(n, fraction=chosen.fraction, budget=chosen.budget) if known else n
+    needed, there = BYTES * (n + k * copies), memory_here()
+    if needed > there:
+        raise TrialCheckError(
+            f"augmentation.copies = {copies}: {copies:,} copies of {k:,} examples are {k * copies:,} views an epoch, "
+            f"whose ids and weights take {_gib(needed)} of memory; there are {_gib(there)}; "
+            f"allowed: at most {(there // BYTES - n) // k:,}"
+        )
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:,.1f} GiB"
 
 
 def check_model(spec: TrialSpec, images: ImageData, weights: "Weights | None" = None) -> None:
@@ -35,16 +63,16 @@ def check_model(spec: TrialSpec, images: ImageData, weights: "Weights | None" = 
 
     Imports torch. Raises TrialCheckError and WeightsError.
     """
-    from workers.augmentation import check_operations
+    from workers.augmentation import check_augmentation
     from workers.models import build_model, check_model, last_linear
+    from workers.streaming import check_reading
     from workers.weights import WeightsError
 
-    shape = images.image_shape
-    for name, operations in (("weak", spec.augmentation.weak), ("strong", spec.augmentation.strong)):
-        try:
-            check_operations(operations, shape)
-        except ValueError as error:
-            raise TrialCheckError(f"augmentation.{name}: {error}") from error
+    try:
+        check_reading(spec.augmentation, streamed=isinstance(images.train, StreamedSet))
+        shape = check_augmentation(spec.augmentation, images.image_shape)
+    except ValueError as error:
+        raise TrialCheckError(f"augmentation.{error}") from error
     try:
         model = build_model(spec.model, len(images.classes), shape, spec.seed, weights)
         check_model(model, shape)

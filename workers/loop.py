@@ -5,8 +5,8 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +14,11 @@ from torch import nn
 from torch.nn import functional
 
 from selection.mapper import Mapper
+from selection.proxies import Int64
 from selection.randomness import stream_seed
 from selection.select import Selection
 from specs import TrialSpec, cell_hash, spec_hash
-from workers.augmentation import Augmenter
+from workers.augmentation import Augmenter, LossGuidedCopies, Pool, check_augmentation
 from workers.augmented_set import AugmentedSet
 from workers.checkpoints import Checkpoints
 from workers.clock import Clock
@@ -25,8 +26,8 @@ from workers.data import ImageData, TrainingSet, corrupt
 from workers.environment import describe
 from workers.group import Alone, Group, first, share
 from workers.harvesting import Harvest, Measured
-from workers.images import DeviceImages, Normalizer
-from workers.measuring import evaluate, measure_candidates
+from workers.images import Normalizer
+from workers.measuring import evaluate, measure_candidates, measure_losses
 from workers.memory import reuse_freed_memory
 from workers.models import build_model
 from workers.records import (
@@ -41,6 +42,7 @@ from workers.records import (
 )
 from workers.schedule import learning_rate
 from workers.selecting import Chooser, selection_bytes
+from workers.sources import MemorySource, Source, open_source
 from workers.storage import Storage
 from workers.views import Views, shuffle
 from workers.weights import Weights
@@ -84,14 +86,15 @@ def train(spec: TrialSpec, context: Context) -> Iterator[Epoch]:
     Raises DivergedError at the first loss that is not finite, naming epoch and step.
     """
     _configure(spec)
-    trial = _Trial(spec, context)
-    if trial.epoch == spec.training.epochs:  # killed between its last checkpoint and its result
-        trial.finish()
-    while trial.epoch < spec.training.epochs:
-        epoch = trial.run_epoch()
-        if trial.epoch == spec.training.epochs:
+    with closing(open_source(spec, context.images, context.device)) as source:
+        trial = _Trial(spec, context, source)
+        if trial.epoch == spec.training.epochs:  # killed between its last checkpoint and its result
             trial.finish()
-        yield epoch
+        while trial.epoch < spec.training.epochs:
+            epoch = trial.run_epoch()
+            if trial.epoch == spec.training.epochs:
+                trial.finish()
+            yield epoch
 
 
 def _configure(spec: TrialSpec) -> None:
@@ -105,20 +108,21 @@ def _configure(spec: TrialSpec) -> None:
 class _Trial:
     """The state of a trial between epochs."""
 
-    def __init__(self, spec: TrialSpec, context: Context):
+    def __init__(self, spec: TrialSpec, context: Context, source: Source):
         self.spec, self.context = spec, context
         images, device = context.images, context.device
         self.examples: TrainingSet = corrupt(spec.dataset, images, spec.seed)
-        self.train_images = DeviceImages(images.train, device)
-        self.test_images = DeviceImages(images.test, device)
-        self.normalize = Normalizer(images.mean, images.std, device)
-        self.weak = Augmenter(spec.augmentation.weak)
-        self.strong = Augmenter(spec.augmentation.strong, start=len(spec.augmentation.weak))
+        self.source = source
+        self.normalize = Normalizer.of(spec, images, device)
+        self.guided = self._loss_guided_copies()
+        strong = () if spec.augmentation.loss_guided() else spec.augmentation.strong
+        self.strong = Augmenter(strong, start=len(spec.augmentation.weak))
         self.chooser = Chooser(spec, self.examples)
         self.labels = np.full(len(images.train.labels), -1, np.int64)
         self.labels[self.examples.ids] = self.examples.labels
         assert (context.weights is None) == (spec.model.pretrained is None)
-        self.module = build_model(spec.model, len(images.classes), images.image_shape, spec.seed, context.weights)
+        shape = check_augmentation(spec.augmentation, images.image_shape)
+        self.module = build_model(spec.model, len(images.classes), shape, spec.seed, context.weights)
         self.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         sgd = spec.training.optimizer
         self.optimizer = torch.optim.SGD(
@@ -148,7 +152,8 @@ class _Trial:
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
         torch.manual_seed(stream_seed(spec.seed, "dropout", self.epoch, context.group.rank))
-        views = shuffle(self.chooser.views(self.augmented.chosen, self.epoch), spec.seed, self.epoch)
+        views = self.chooser.views(self.augmented.chosen, self.epoch)
+        views = shuffle(views, spec.seed, self.epoch, together=self.guided is not None)
         harvest = self.augmented.harvest(self.epoch, self.module)
         loss = self._pass(views, clock, harvest)
         if harvest is not None:
@@ -162,7 +167,7 @@ class _Trial:
                 context.group.align(self.module)
                 test = context.images.test
                 accuracy, test_loss = evaluate(
-                    self.module, self.test_images, test.labels, self.normalize, context.group
+                    self.module, self.source.test, test.labels, self.normalize, context.group, spec.metric()
                 )
             if not math.isfinite(test_loss):
                 raise DivergedError(f"the test loss is {test_loss} after epoch {self.epoch}")
@@ -190,7 +195,7 @@ class _Trial:
         self.context.group.align(self.module)
         candidates = measure_candidates(
             self.module,
-            self.train_images,
+            self.source.train,
             examples.ids,
             examples.labels,
             self.normalize,
@@ -209,17 +214,16 @@ class _Trial:
         """One pass of SGD over the views, filling the harvest; returns sum of w*l over the number of views."""
         spec, device, group = self.spec, self.context.device, self.context.group
         self.model.train()
-        size = spec.training.batch_size
         losses: list[torch.Tensor] = []
-        for start in range(0, len(views), size):
-            count = min(size, len(views) - start)
-            mine = share(count, group)
-            rows = np.arange(start + mine.start, start + mine.stop)
+        steps = self._steps(len(views))
+        batches = self.source.weak(
+            [(views.ids[rows], views.copies[rows]) for _, rows, _ in steps], seed=spec.seed, epoch=self.epoch
+        )
+        for count, rows, idle in steps:
             with clock.lap("augmentation"):
-                idle = len(rows) == 0  # a last batch smaller than the group: take part in the step, with no weight
-                rows = np.array([start]) if idle else rows
-                inputs = self._inputs(views.ids[rows], views.copies[rows])
-                target = torch.from_numpy(self.labels[views.ids[rows]]).to(device)
+                if self.guided:  # scores by the running statistics, which must be everybody's
+                    group.align(self.module)
+                inputs, target = self._inputs(next(batches), views.ids[rows], views.copies[rows])
                 weights = torch.from_numpy(views.weights[rows] * (0.0 if idle else 1.0)).float().to(device)
             with clock.lap("train"):
                 logits = self.model(inputs)
@@ -240,15 +244,47 @@ class _Trial:
             )
         return float(totals.sum()) / len(views)
 
-    def _inputs(self, ids: np.ndarray[Any, Any], copies: np.ndarray[Any, Any]) -> torch.Tensor:
-        """The network's input for some views: weak augmentation for all, strong on top for the copies."""
+    def _steps(self, n: int) -> list[tuple[int, Int64, bool]]:
+        """For each step over n views: the batch's size, this process's rows, and whether they are to have no weight.
+
+        That is so in a last batch smaller than the group: who has no part in it takes one all the same.
+        """
+        found, size = [], self.spec.training.batch_size
+        for start in range(0, n, size):
+            batch = np.arange(start, min(start + size, n))
+            rows = batch[share(len(batch), self.context.group)]
+            found.append((len(batch), rows if len(rows) else batch[:1], not len(rows)))
+        return found
+
+    def _inputs(self, images: torch.Tensor, ids: Int64, copies: Int64) -> tuple[torch.Tensor, torch.Tensor]:
+        """The network's input for some views, and their labels (b,), or (b, classes) where copies have soft ones.
+
+        images: weakly augmented, which the copies are strongly on top; loss-guided copies are made from the originals.
+        """
         where = {"seed": self.spec.seed, "epoch": self.epoch}
-        images = self.weak(self.train_images.take(ids), ids, copies, **where)
+        target = torch.from_numpy(self.labels[ids]).to(images.device)
+        if self.guided:
+            target = self.guided.pool.targets(ids, images.device)
         strong = np.flatnonzero(copies)
         if len(strong) and self.spec.augmentation.strong:
             index = torch.from_numpy(strong).to(images.device)
-            images[index] = self.strong(images[index], ids[strong], copies[strong], **where)
-        return self.normalize(images)
+            if self.guided:
+                images[index], target[index] = self.guided(ids[strong], copies[strong], **where)
+            else:
+                images[index] = self.strong(images[index], ids[strong], copies[strong], **where)
+        return self.normalize(images), target
+
+    def _loss_guided_copies(self) -> LossGuidedCopies | None:
+        operation = self.spec.augmentation.loss_guided()
+        if operation is None or self.spec.selection.strategy == "none":
+            return None
+        classes = len(self.context.images.classes)
+        assert isinstance(self.source, MemorySource)
+        pool = Pool(self.examples.ids, self.examples.labels, classes, self.source.images.take)
+        return LossGuidedCopies(operation, self.spec.augmentation.weak, pool, self._score)
+
+    def _score(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return measure_losses(self.module, images, targets, self.normalize)
 
     def _save(self) -> None:
         done, every = self.epoch, self.spec.checkpoints.every
@@ -312,6 +348,7 @@ class _Trial:
                 image_shape=images.image_shape,
             ),
             test_accuracy=accuracy,
+            metric=spec.metric(),
             epochs=tuple(self.records),
             selections=tuple(self.selections),
         )

@@ -13,11 +13,10 @@ from torch.nn import functional
 
 from selection.proxies import Int64
 from selection.strategies import Candidates
+from specs.resources import Metric
 from workers.group import Group, share
-from workers.images import DeviceImages, Normalizer
+from workers.images import MOST, Images, Normalizer
 from workers.models import LastInput
-
-_BATCH = 512
 
 
 @contextmanager
@@ -29,22 +28,47 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
         model.train()
 
 
+def _together(rows: Int64, ids: Int64, images: Images) -> Iterator[tuple[Int64, torch.Tensor]]:
+    """Some rows and their images, as many as are taken at once."""
+    starts = range(0, len(rows), images.at_once)
+    batches = images.batches([ids[start : start + images.at_once] for start in starts])
+    for start, batch in zip(starts, batches, strict=True):
+        yield rows[start : start + images.at_once], batch
+
+
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, images: DeviceImages, labels: Int64, normalize: Normalizer, group: Group
+    model: nn.Module,
+    images: Images,
+    labels: Int64,
+    normalize: Normalizer,
+    group: Group,
+    metric: Metric = "accuracy",
 ) -> tuple[float, float]:
-    """Accuracy (share of images, 0 to 1) and mean cross-entropy over a labelled set; every process does its part."""
+    """Accuracy (0 to 1, by the metric) and mean cross-entropy over a labelled set; every process does its part."""
     mine = np.arange(len(labels))[share(len(labels), group)]
-    right, loss = 0, 0.0
+    right, loss = np.zeros(labels.max() + 1, np.int64), 0.0
     with _evaluation_mode(model):
-        for start in range(0, len(mine), _BATCH):
-            rows = mine[start : start + _BATCH]
+        for rows, batch in _together(mine, mine, images):
             target = torch.from_numpy(labels[rows]).to(images.device)
-            logits = model(normalize(images.take(rows)))
-            right += int((logits.argmax(dim=1) == target).sum())
+            logits = model(normalize(batch))
+            hits = (logits.argmax(dim=1) == target).cpu().numpy()
+            right += np.bincount(labels[rows][hits], minlength=len(right))
             loss += float(functional.cross_entropy(logits, target, reduction="sum"))
     totals = group.gather((right, loss))
-    return sum(total[0] for total in totals) / len(labels), sum(total[1] for total in totals) / len(labels)
+    return accuracy(sum(total[0] for total in totals), labels, metric), sum(total[1] for total in totals) / len(labels)
+
+
+def accuracy(right: Int64, labels: Int64, metric: Metric) -> float:
+    """Share of examples (accuracy), or mean over the classes that occur of each one's share (balanced_accuracy).
+
+    right   (classes,): how many of each class are classified rightly
+    labels  (n,)
+    """
+    if metric == "accuracy":
+        return int(right.sum()) / len(labels)
+    counts = np.bincount(labels, minlength=len(right))
+    return float((right[counts > 0] / counts[counts > 0]).mean())
 
 
 def losses_and_residuals(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,6 +76,16 @@ def losses_and_residuals(logits: torch.Tensor, target: torch.Tensor) -> tuple[to
     residuals = functional.softmax(logits, dim=1)
     residuals[torch.arange(len(target)), target] -= 1.0
     return functional.cross_entropy(logits, target, reduction="none"), residuals
+
+
+@torch.no_grad()
+def measure_losses(
+    model: nn.Module, images: torch.Tensor, targets: torch.Tensor, normalize: Normalizer
+) -> torch.Tensor:
+    """Cross-entropy (m,) of uint8 images (m, C, H, W) and soft labels (m, classes); the network in evaluation mode."""
+    with _evaluation_mode(model):
+        pieces = zip(images.split(MOST), targets.split(MOST), strict=True)
+        return torch.cat([functional.cross_entropy(model(normalize(x)), y, reduction="none") for x, y in pieces])
 
 
 @dataclass(frozen=True)
@@ -64,7 +98,7 @@ class _Part:
 @torch.no_grad()
 def measure_candidates(
     model: nn.Module,
-    images: DeviceImages,
+    images: Images,
     ids: Int64,
     labels: Int64,
     normalize: Normalizer,
@@ -74,20 +108,19 @@ def measure_candidates(
 ) -> Candidates:
     """Loss, residual softmax(logits) - onehot(label) and, if asked, last layer's input of every training example.
 
-    Forward only, on images without augmentation, with the network in evaluation mode. Every process does its part,
-    and everybody gets the whole.
+    Forward only, on images without random augmentation, with the network in evaluation mode. Every process does its
+    part, and everybody gets the whole.
     """
-    mine = share(len(ids), group)
+    mine = np.arange(len(ids))[share(len(ids), group)]
     inputs: list[torch.Tensor] = []
     last = LastInput(model) if embeddings else None
     losses: list[torch.Tensor] = []
     residuals: list[torch.Tensor] = []
     try:
         with _evaluation_mode(model):
-            for start in range(mine.start, mine.stop, _BATCH):
-                rows = slice(start, min(start + _BATCH, mine.stop))
+            for rows, batch in _together(mine, ids[mine], images):
                 target = torch.from_numpy(labels[rows]).to(images.device)
-                logits = model(normalize(images.take(ids[rows]))).float()
+                logits = model(normalize(batch)).float()
                 if last is not None:
                     inputs.append(last.take())
                 loss, residual = losses_and_residuals(logits, target)

@@ -1,8 +1,10 @@
-"""The C library's allocator, set for training: memory once taken is used again, not given back to the system."""
+"""Memory: how much there is, and the C library's allocator set for training."""
 
 import ctypes
 import functools
+import os
 import sys
+from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _LARGEST_KEPT = 1 << 30
@@ -22,3 +24,14 @@ def reuse_freed_memory() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def memory_here() -> int:
+    """Bytes of memory that this machine has, or that the container it is in may use."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            found = min(found, int(Path(limit).read_text()))
+        except (OSError, ValueError):  # no such limit, or "max"
+            continue
+    return found

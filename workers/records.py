@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from specs import TrialSpec
+from specs.resources import Metric
 from workers.storage import Storage
 
 
@@ -39,7 +40,7 @@ class EpochRecord(Record):
     learning_rate: float
     views: int  # images that went through the network forward and backward
     augmented: int  # of these, strongly augmented copies
-    test_accuracy: float | None = None  # share of test images classified rightly, 0 to 1; None: not evaluated
+    test_accuracy: float | None = None  # 0 to 1, by the trial's metric; None: not evaluated
     test_loss: float | None = None
 
 
@@ -81,6 +82,7 @@ class TrialResult(Record):
     spec: TrialSpec
     data: DataRecord
     test_accuracy: float  # of the last epoch
+    metric: Metric = "accuracy"  # what test accuracy is, in every epoch too
     epochs: tuple[EpochRecord, ...]
     selections: tuple[SelectionRecord, ...]
 

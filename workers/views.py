@@ -12,6 +12,7 @@ from specs.selection import Weighting
 from specs.training import Regime
 
 Float = npt.NDArray[np.float64]
+BYTES = 80  # that making and shuffling an epoch's views takes at its peak, for each view
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,11 @@ def loss_weights(counts: npt.NDArray[Any], n: int, weighting: Weighting) -> Floa
     return np.asarray(counts, dtype=np.float64) * scale
 
 
-def shuffle(views: Views, seed: int, epoch: int) -> Views:
-    """The views in random order. Each view's place is its own draw: changing S does not reorder the others."""
-    order = np.argsort(draw_words(seed, "order", epoch, views.ids, views.copies), kind="stable")
+def shuffle(views: Views, seed: int, epoch: int, *, together: bool = False) -> Views:
+    """The views in random order. Each view's place is its own draw: changing S does not reorder the others.
+
+    `together`: the copies of an example come one after another, at the place of the first.
+    """
+    places = np.minimum(views.copies, 1) if together else views.copies
+    order = np.argsort(draw_words(seed, "order", epoch, views.ids, places), kind="stable")
     return Views(views.ids[order], views.copies[order], views.weights[order])

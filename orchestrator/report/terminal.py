@@ -5,7 +5,15 @@ from rich.text import Text
 
 from orchestrator.report.comparisons import Cell, Comparison, compare, value_text
 from orchestrator.report.results import Results
-from orchestrator.report.wording import BLANK, accuracy_text, has_share, interval_text, seeds_text, share_text
+from orchestrator.report.wording import (
+    BLANK,
+    accuracy_text,
+    balanced,
+    has_share,
+    interval_text,
+    seeds_text,
+    share_text,
+)
 
 
 def terminal_table(results: Results) -> Table:
@@ -14,8 +22,9 @@ def terminal_table(results: Results) -> Table:
     sizes = list(dict.fromkeys(size for comparison in comparisons for size in comparison.sizes))
     unsized = any(not cell.size for comparison in comparisons for cell in comparison.cells)
     columns = sizes + ([""] if unsized else [])
+    metric = "class-balanced test accuracy" if balanced(results) else "test accuracy"
     table = Table(
-        title=f"{results.sweep.name}: test accuracy in %, mean ± standard deviation",
+        title=f"{results.sweep.name}: {metric} in %, mean ± standard deviation",
         caption=_caption(results, comparisons),
         caption_justify="left",
     )

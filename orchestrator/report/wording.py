@@ -48,12 +48,23 @@ def point_text(point: Point) -> str:
     return ", ".join(f"{field} = {value_text(value)}" for field, value in point)
 
 
+def balanced(results: Results) -> bool:
+    """Whether test accuracy is class-balanced in these results."""
+    found = [outcome.result for outcome in results.outcomes if outcome.result is not None]
+    return any(result.metric == "balanced_accuracy" for result in found)
+
+
 def notes(results: Results, comparisons: tuple[Comparison, ...]) -> list[str]:
     """What a reader must know to read the tables rightly."""
     said = [
         "Test accuracy after the last epoch in %: mean ± sample standard deviation over n seeds. "
         "n = 2 of 3: one of three trials has no result."
     ]
+    if balanced(results):
+        said.append(
+            "Test accuracy is class-balanced (evaluation.metric = balanced_accuracy): the mean over the classes of "
+            "each one's share of test images classified rightly."
+        )
     if any(comparison.has_reference for comparison in comparisons):
         sized = any(cell.strategy == "none" and cell.size for comparison in comparisons for cell in comparison.cells)
         said.append(

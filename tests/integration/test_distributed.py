@@ -55,6 +55,10 @@ EQUAL = {
     "overlapped": trial(
         selection={"mode": "overlapped", "every": 2}, training={"epochs": 4}, checkpoints={"keep": [4]}
     ),
+    "loss-guided, 240 views by 50 [40]": trial(
+        augmentation={"strong": [{"name": "loss_guided", "candidates": 4, "kept": 2, "cutout": 3}], "copies": 2},
+        training={"regime": "full+augmented", "batch_size": 50},
+    ),
     "harvested, 220 views by 73 [1]": trial(
         selection={"proxy_source": "harvest", "proxy": "last_layer"},
         training={"regime": "full+augmented", "batch_size": 73},

@@ -142,6 +142,7 @@ def _write_trial(storage: Storage, trial: Trial, final: float, clock: float, con
             image_shape=(8, 8, 1),
         ),
         test_accuracy=final,
+        metric=spec.metric(),
         epochs=tuple(
             EpochRecord(
                 epoch=epoch,

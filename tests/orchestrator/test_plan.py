@@ -10,6 +10,7 @@ from orchestrator.plan import _Costs, _reckon, estimate
 from orchestrator.preparation import Library, prepare
 from orchestrator.watching import Watchers
 from specs import SweepSpec, TrialSpec
+from specs.augmentation import Augmentation
 from workers.data import TrainingSet
 from workers.selecting import Chooser
 
@@ -39,6 +40,19 @@ def test_images_and_memory_are_counted(tmp_path: Path) -> None:
     assert [cell.selection_bytes for cell in found] == [0, 0, 4 * 30 * 30, 0]
     assert [(cell.trials, cell.todo, cell.measured) for cell in found] == [(2, 2, False)] * 4
     assert all(cell.seconds > 0 for cell in found)
+
+
+def test_loss_guided_copies_cost_their_candidates(tmp_path: Path) -> None:
+    library = Library()
+    spec = sweep(tmp_path, fraction=0.1)
+    seconds = []
+    for strong in ([], [{"name": "loss_guided", "candidates": 64, "kept": 2, "cutout": 3}]):
+        augmentation = Augmentation.model_validate({"strong": strong, "copies": 2})
+        found = estimate(
+            prepare(spec.model_copy(update={"augmentation": augmentation}), library, notify=print), library
+        )
+        seconds.append({cell.label: cell.seconds for cell in found})
+    assert seconds[1]["full"] > 3 * seconds[0]["full"], "600 copies, 32 candidates each"
 
 
 def test_a_tolerance_decides_while_running(tmp_path: Path) -> None:

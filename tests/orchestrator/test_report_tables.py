@@ -107,6 +107,13 @@ def test_none_at_the_same_size_is_the_baseline_where_it_has_sizes(storage: Local
     assert "with none at the same size" in " ".join(notes(results, (comparison,)))
 
 
+def test_what_accuracy_means_is_said_where_it_is_not_the_plain_one(storage: LocalStorage) -> None:
+    for metric, said in (("accuracy", False), ("balanced_accuracy", True)):
+        results = read_results(storage, write_sweep(storage, sweep_spec(evaluation={"metric": metric}), by_hand))
+        assert ("class-balanced test accuracy" in shown(results)) == said
+        assert ("evaluation.metric = balanced_accuracy" in markdown_of(results)) == said
+
+
 def test_missing_trials_are_named_with_their_state_and_stay_outside_the_table(storage: LocalStorage) -> None:
     spec = sweep_spec()
     gone = {("random", "10%", 0): "failed", ("coreset", "10%", 1): "stopped", ("coreset", "30%", 2): "unfinished"}

@@ -12,11 +12,11 @@ POSITIVE = "should be an integer, at least 1"
 SEED = "should be an integer, at least 0, below 9223372036854775808"
 MILESTONES = "should be a list, not empty (each an integer, at least 1)"
 SCHEDULES = "should be one of constant, cosine, milestones, by name or as {name: …}"
-MODEL = "name, width, dropout, stem, pretrained, download"
 OPERATIONS = (
     "augmix, autoaugment, center_crop, cutout, loss_guided, noise, perturb, randaugment, random_crop, random_flip, "
-    "random_resized_crop"
+    "random_resized_crop, resize"
 )
+MODEL = "name, width, dropout, stem, pretrained, download"
 STRATEGIES = "allowed: none, random, max_loss, coreset, full"
 TOP = (
     "allowed: dataset, model, augmentation, training, selection, evaluation, checkpoints, resources, "
@@ -237,7 +237,7 @@ CASES = {
     "random operation on test images": Case(
         {"augmentation": "{evaluation: [{name: random_crop, size: 8}, center_crop]}"},
         [
-            "spec.yaml:6: augmentation.evaluation[0].name = 'random_crop': not allowed; allowed: center_crop",
+            "spec.yaml:6: augmentation.evaluation[0].name = 'random_crop': not allowed; allowed: center_crop, resize",
             "spec.yaml:6: augmentation.evaluation[1].size: missing; should be an integer, at least 1, at most 1024",
         ],
     ),

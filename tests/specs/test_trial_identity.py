@@ -16,6 +16,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     "random_crop": {"padding": 2, "size": 6},
     "random_resized_crop": {"size": 6, "scale": [0.5, 1], "ratio": [1, 1]},
     "center_crop": {"size": 6},
+    "resize": {"size": 6},
     "random_flip": {"probability": 0.25},
     "autoaugment": {"policy": "svhn"},
     "randaugment": {"num_ops": 1, "magnitude": 3},
@@ -24,7 +25,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     "perturb": {"brightness": 0.1, "sigma": [1, 1], "kernel": 3},
     "noise": {"epsilon": 16},
 }
-REQUIRED = {"random_resized_crop": {"size": 8}, "center_crop": {"size": 8}}
+REQUIRED = {"random_resized_crop": {"size": 8}, "center_crop": {"size": 8}, "resize": {"size": 8}}
 EVERY_OPERATION = [{"name": name, **REQUIRED.get(name, {})} for name in OPERATIONS]
 GUIDED = {"augmentation.strong": [{"name": "loss_guided"}]}  # it stands alone, and never among the weak ones
 GUIDED_OPTIONS = {
@@ -80,7 +81,11 @@ CHANGES_THE_RESULT: dict[str, tuple[Any, dict[str, Any]]] = {
     },
     **{f"augmentation.strong[loss_guided].{option}": (value, GUIDED) for option, value in GUIDED_OPTIONS.items()},
     "augmentation.strong[loss_guided].name": ("cutout", GUIDED),
-    "augmentation.evaluation": ([{"name": "center_crop", "size": 8}], {}),
+    **{
+        f"augmentation.evaluation[{name}].{option}": (value, {"augmentation.evaluation": [{"name": name, "size": 8}]})
+        for name, other in (("center_crop", "resize"), ("resize", "center_crop"))
+        for option, value in (("size", 6), ("name", other))
+    },
     "augmentation.copies": (2, {}),
     "augmentation.placement": ("in_place", {}),
     "training.regime": ("full+augmented", {}),
@@ -223,7 +228,7 @@ def trial(*changes: dict[str, Any]) -> specs.TrialSpec:
             data["training"]["schedule"] = value
         elif last == "name" and "[" in name:
             where.clear()
-            where["name"] = value
+            where |= {"name": value, **REQUIRED.get(value, {})}
         else:
             where[last] = copy.deepcopy(value)
     return specs.TrialSpec.model_validate(data)
@@ -383,4 +388,4 @@ def test_the_order_of_keys_does_not_matter_and_that_of_items_does():
 def test_the_quick_start_s_first_trial_has_the_hash_it_always_had():
     """Finished results are found by this hash: if it changed by accident, they would all be run anew."""
     first = specs.expand(specs.load("quickstart"))[0].spec
-    assert (specs.spec_hash(first), specs.cell_hash(first)) == ("6e9e9d91d7b4", "3e13e4f8817a")
+    assert (specs.spec_hash(first), specs.cell_hash(first)) == ("c4b4c794fdcb", "b0357cdd0636")

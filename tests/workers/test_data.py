@@ -13,8 +13,9 @@ from sklearn.datasets import load_digits
 
 from specs.dataset import Dataset
 from workers.data import DataError, ImageData, ImageSet, load_images
-from workers.data.folder import ImageFolder
+from workers.data.files import ImageFiles
 from workers.data.images import Decoded, describe
+from workers.data.layouts import find_files
 
 CLASSES = ("cat", "dog")
 PER_CLASS = {"train": 3, "test": 2}
@@ -113,7 +114,7 @@ class TestImageFolder:
         number = 300
         for name in range(number):
             Image.fromarray(picture(1000 + name)).save(root / "train" / "cat" / f"x{name:03d}.png")
-        images = ImageFolder.scan(root, None).decode().train.images
+        images = find_files(folder(root), root).decode(None).train.images
         np.testing.assert_array_equal(images[3 : 3 + number], [picture(1000 + name) for name in range(number)])
 
     def test_only_grey_files_give_one_channel(self, tmp_path: Path, cache: Path) -> None:
@@ -245,7 +246,7 @@ class TestDescribe:
 class TestCache:
     def test_the_second_load_decodes_nothing(self, root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         first = load_images(folder(root), cache)
-        monkeypatch.setattr(ImageFolder, "decode", None)
+        monkeypatch.setattr(ImageFiles, "decode", None)
         second = load_images(folder(root), cache)
         assert same(first, second)
         assert first.fingerprint == second.fingerprint
@@ -328,17 +329,17 @@ class TestCache:
         assert entries(cache) == [entry]
 
     def test_only_one_decodes(self, root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        decodings, decode, together = [], ImageFolder.decode, threading.Barrier(4)
+        decodings, decode, together = [], ImageFiles.decode, threading.Barrier(4)
 
-        def counted(self: ImageFolder) -> Decoded:
+        def counted(self: ImageFiles, image_size: int | None) -> Decoded:
             decodings.append(threading.get_ident())
-            return decode(self)
+            return decode(self, image_size)
 
         def load() -> None:
             together.wait()
             load_images(folder(root), cache)
 
-        monkeypatch.setattr(ImageFolder, "decode", counted)
+        monkeypatch.setattr(ImageFiles, "decode", counted)
         threads = [threading.Thread(target=load) for _ in range(4)]
         for thread in threads:
             thread.start()

@@ -22,7 +22,7 @@ from small_trials import (
 
 from specs import TrialSpec, trial_id
 from workers import environment
-from workers.augmentation import Augmenter
+from workers.augmentation import Augmenter, LossGuidedCopies, Pool
 from workers.data import ImageData, corrupt
 from workers.loop import DivergedError, train
 from workers.models import build_model
@@ -149,6 +149,72 @@ class TestArithmetic:
         assert abs(losses[0].mean() - losses[1].mean()) > 1e-4
         assert epoch.record.train_loss == pytest.approx(np.mean(losses), rel=1e-5)
 
+    @pytest.mark.parametrize("batch_size", [1000, 1])
+    def test_loss_guided_copies_are_scored_by_the_network_and_train_on_soft_labels(
+        self, batch_size: int, tmp_path: Path, images: ImageData
+    ) -> None:
+        """The loss of an epoch: originals by their labels, the hardest of each example's candidates by mixed ones."""
+        augmentation = {"strong": [{"name": "loss_guided", "candidates": 5, "kept": 2, "cutout": 3}], "copies": 2}
+        spec = trial(
+            dataset={"train_per_class": 4},
+            augmentation=augmentation,
+            training={"epochs": 1, "batch_size": batch_size, "optimizer": {"learning_rate": 1e-12, "momentum": 0.0}},
+            selection={"strategy": "full"},
+        )
+        (epoch,) = run(spec, LocalStorage(tmp_path), images)
+        examples = corrupt(spec.dataset, images, spec.seed)
+        assert (epoch.record.views, epoch.record.augmented) == (120, 80)
+        parameters = numpy_state(build_model(spec.model, 10, images.image_shape, spec.seed))
+
+        def losses(pictures: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            inputs = (pictures.double().numpy() / 255 - images.mean[0]) / images.std[0]
+            classes = [
+                mlp_losses(parameters, inputs.reshape(len(inputs), -1), np.full(len(inputs), c)) for c in range(10)
+            ]
+            return (torch.from_numpy(np.stack(classes, 1)) * targets).sum(1)
+
+        def take(ids: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(images.train.images[ids]).permute(0, 3, 1, 2)
+
+        where = {"seed": spec.seed, "epoch": 0}
+        pool = Pool(examples.ids, examples.labels, 10, take)
+        operation = spec.augmentation.loss_guided()
+        assert operation is not None
+        copies = LossGuidedCopies(operation, spec.augmentation.weak, pool, losses)
+        ids, numbers = np.repeat(examples.ids, 2), np.tile([1, 2], 40)
+        pictures, targets = copies(ids, numbers, **where)
+        assert ((targets > 0) & (targets < 1)).any(1).sum() > 10, "some labels must be soft"
+        originals = Augmenter(spec.augmentation.weak)(take(examples.ids), examples.ids, np.zeros(40, np.int64), **where)
+        total = (
+            losses(originals, torch.eye(10)[torch.from_numpy(examples.labels)]).sum() + losses(pictures, targets).sum()
+        )
+        assert epoch.record.train_loss == pytest.approx(float(total) / 120, rel=1e-5)
+
+    def test_test_images_and_proxies_are_cropped_where_training_images_are(
+        self, tmp_path: Path, images: ImageData
+    ) -> None:
+        spec = trial(
+            augmentation={
+                "weak": [{"name": "random_crop", "size": 6, "padding": 0}],
+                "evaluation": [{"name": "center_crop", "size": 6}],
+            },
+            training={"epochs": 1, "optimizer": {"learning_rate": 1e-12}},
+            selection={"strategy": "max_loss"},
+        )
+        storage = LocalStorage(tmp_path)
+        (epoch,) = run(spec, storage, images)
+        parameters = numpy_state(build_model(spec.model, 10, (6, 6, 1), spec.seed))
+
+        def losses(pictures: np.ndarray, labels: np.ndarray) -> np.ndarray:
+            inputs = (pictures[:, 1:7, 1:7].astype(np.float64) / 255 - images.mean) / images.std
+            return mlp_losses(parameters, inputs.reshape(len(inputs), -1), labels)
+
+        tested = losses(images.test.images, images.test.labels)
+        assert epoch.record.test_loss == pytest.approx(tested.mean(), rel=1e-5)
+        examples = corrupt(spec.dataset, images, spec.seed)
+        largest = examples.ids[np.argsort(-losses(images.train.images[examples.ids], examples.labels))[:20]]
+        assert set(selection_of(spec, 0, storage, images)["ids"].tolist()) == set(largest.tolist())
+
 
 class TestSelections:
     @pytest.mark.parametrize("strategy", ["coreset", "max_loss", "random"])
@@ -226,6 +292,34 @@ class TestRepetition:
             torch.manual_seed(number)  # what ran before does not matter
             run(spec, LocalStorage(tmp_path / place), images)
         assert left_behind(LocalStorage(tmp_path / "a")) == left_behind(LocalStorage(tmp_path / "b"))
+
+    @pytest.mark.parametrize("sampling", ["highest", "proportional"])
+    def test_loss_guided_copies_too_also_when_gone_on_with(
+        self, sampling: str, tmp_path: Path, images: ImageData
+    ) -> None:
+        guided = {"name": "loss_guided", "candidates": 3, "kept": 2, "cutout": 3, "sampling": sampling}
+        spec = trial(
+            model={"name": "small_cnn", "width": 4},
+            augmentation={"strong": [guided], "copies": 2},
+            training={"regime": "full+augmented", "epochs": 3, "batch_size": 64},
+            checkpoints={"every": 1, "keep": [3]},
+        )
+        run(spec, LocalStorage(tmp_path / "whole"), images)
+        loop = train(spec, context(spec, LocalStorage(tmp_path / "broken"), images))
+        list(itertools.islice(loop, 1))
+        loop.close()
+        run(spec, LocalStorage(tmp_path / "broken"), images)
+        assert left_behind(LocalStorage(tmp_path / "whole")) == left_behind(LocalStorage(tmp_path / "broken"))
+
+    def test_loss_guided_copies_that_nobody_gets_change_nothing(self, tmp_path: Path, images: ImageData) -> None:
+        """Strategy none: strong augmentation is no part of the trial's identity, so it must have no effect."""
+        trained = []
+        for number, strong in enumerate(([], [{"name": "loss_guided", "cutout": 3}])):
+            spec = trial(augmentation={"strong": strong}, selection={"strategy": "none"}, checkpoints={"keep": [3]})
+            storage = LocalStorage(tmp_path / str(number))
+            run(spec, storage, images)
+            trained.append(weights_after(spec, 3, storage, images))
+        assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
 
     def test_another_seed_gives_another_run(self, tmp_path: Path, images: ImageData) -> None:
         losses = {

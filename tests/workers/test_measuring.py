@@ -5,14 +5,17 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import balanced_accuracy_score
+from small_trials import trial
 from torch.nn import functional
 
+from specs.augmentation import CenterCrop
 from specs.dataset import Dataset
 from specs.model import Model
 from workers.data import ImageData, ImageSet, load_images
 from workers.group import Alone, Group, share
-from workers.images import DeviceImages, Normalizer
-from workers.measuring import evaluate, measure_candidates
+from workers.images import DeviceImages, EvaluatedImages, Normalizer
+from workers.measuring import accuracy, evaluate, measure_candidates, measure_losses
 from workers.models import build_model, last_linear
 
 CPU = torch.device("cpu")
@@ -73,6 +76,27 @@ def test_inputs_are_normalised_and_channels_last() -> None:
     assert batch.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize(
+    ("sections", "mean", "std"),
+    [
+        ({}, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]),
+        ({"dataset": {"normalization": "imagenet"}}, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        (
+            {"model": {"name": "resnet18", "width": None, "pretrained": "a.pth"}},
+            [0.485, 0.456, 0.406],
+            [0.229, 0.224, 0.225],
+        ),
+    ],
+)
+def test_pretrained_networks_see_inputs_as_they_expect_them(sections: Any, mean: Any, std: Any) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
+    part = ImageSet(images, np.zeros(2, np.int64))
+    own = (np.array([0.4, 0.5, 0.6], np.float32), np.array([0.2, 0.25, 0.3], np.float32))
+    normalize = Normalizer.of(trial(**sections), ImageData(part, part, ("a", "b"), "", *own), CPU)
+    expected = ((images / 255 - mean) / std).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(normalize(DeviceImages(part, CPU).take(np.arange(2))).numpy(), expected, atol=1e-5)
+
+
 def test_losses_are_cross_entropies(model: torch.nn.Module, data: ImageData) -> None:
     found = measured(model, data)
     with torch.no_grad():
@@ -113,6 +137,23 @@ def test_embeddings_only_where_asked(model: torch.nn.Module, data: ImageData) ->
     assert not last_linear(model)._forward_pre_hooks
 
 
+def test_balanced_accuracy_is_the_mean_of_each_classs() -> None:
+    labels = np.array([0] * 6 + [1] * 3 + [3] * 1)  # none of class 2
+    right = np.array([3, 1, 0, 1])
+    assert accuracy(right, labels, "accuracy") == 5 / 10
+    assert accuracy(right, labels, "balanced_accuracy") == pytest.approx((3 / 6 + 1 / 3 + 1) / 3)
+
+
+def test_evaluate_by_balanced_accuracy(model: torch.nn.Module, data: ImageData) -> None:
+    rows = np.flatnonzero(data.test.labels * data.test.labels < np.arange(len(data.test)))  # few of the high digits
+    assert isinstance(data.test, ImageSet)
+    part, labels = ImageSet(data.test.images[rows], data.test.labels[rows]), data.test.labels[rows]
+    found, _ = evaluate(model, DeviceImages(part, CPU), labels, normalizer(data), Alone(), "balanced_accuracy")
+    with torch.no_grad():
+        predicted = model.eval()(plain_inputs(data, rows, "test")).argmax(dim=1).numpy()
+    assert found == pytest.approx(balanced_accuracy_score(labels, predicted))
+
+
 def test_evaluate(model: torch.nn.Module, data: ImageData) -> None:
     labels = data.test.labels
     accuracy, loss = evaluate(model, DeviceImages(data.test, CPU), labels, normalizer(data), Alone())
@@ -125,6 +166,27 @@ def test_evaluate(model: torch.nn.Module, data: ImageData) -> None:
         total += float(torch.logsumexp(logits, 0) - logits[labels[row]])
     assert accuracy == right / len(labels)
     assert loss == pytest.approx(total / len(labels), rel=1e-5)
+
+
+def test_losses_of_soft_labels(model: torch.nn.Module, data: ImageData) -> None:
+    targets = torch.from_numpy(np.random.default_rng(0).dirichlet(np.ones(10), len(ROWS)).astype(np.float32))
+    found = measure_losses(model, DeviceImages(data.train, CPU).take(ROWS), targets, normalizer(data))
+    assert all(module.training for module in model.modules())
+    assert not found.requires_grad
+    model.eval()
+    with torch.no_grad():
+        logits = model(plain_inputs(data, ROWS)).double()
+    expected = torch.logsumexp(logits, 1) - (targets.double() * logits).sum(1)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_evaluated_can_be_cropped(data: ImageData) -> None:
+    whole = DeviceImages(data.test, CPU)
+    middle = EvaluatedImages(whole, [CenterCrop(name="center_crop", size=4)])
+    ids = np.array([3, 1, 7])
+    assert torch.equal(middle.take(ids), whole.take(ids)[:, :, 2:6, 2:6])
+    assert torch.equal(EvaluatedImages(whole, ()).take(ids), whole.take(ids))
+    assert middle.device == whole.device
 
 
 def test_leaves_the_model_as_it_was(model: torch.nn.Module, data: ImageData) -> None:

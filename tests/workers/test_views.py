@@ -194,3 +194,14 @@ class TestShuffle:
             shuffled = shuffle(views, 0, epoch)
             middles.append(np.flatnonzero(shuffled.copies > 0).mean() / (len(views) - 1))
         assert np.mean(middles) == pytest.approx(0.5, abs=0.01)  # its deviation is 0.0026
+
+    def test_copies_come_together_where_asked(self) -> None:
+        """At a place drawn for all of an example's copies, apart from its original; the others stay in their order."""
+        chosen = [5, 99, 7, 250]
+        together = shuffle(some_views(chosen), 0, 1, together=True)
+        assert sorted(rows(together)) == rows(some_views(chosen))
+        places = {(example, copy): place for place, (example, copy, _) in enumerate(rows(together))}
+        assert all(places[example, 2] == places[example, 1] + 1 for example in chosen)
+        assert any(abs(places[example, 1] - places[example, 0]) > 1 for example in chosen)
+        originals = [view for view in rows(together) if view[1] == 0]
+        assert originals == [view for view in rows(shuffle(some_views(chosen), 0, 1)) if view[1] == 0]

@@ -1,7 +1,8 @@
-"""Images to learn from: reading, sharing between processes, and corruption on purpose."""
+"""Images to learn from: reading, sharing between processes, streaming, and corruption on purpose."""
 
 from workers.data.corruption import TrainingSet, corrupt
-from workers.data.images import DataError, ImageData, ImageSet
+from workers.data.images import ImageData, ImageSet, StreamedSet
 from workers.data.loading import load_images
+from workers.data.pictures import DataError
 
-__all__ = ["DataError", "ImageData", "ImageSet", "TrainingSet", "corrupt", "load_images"]
+__all__ = ["DataError", "ImageData", "ImageSet", "StreamedSet", "TrainingSet", "corrupt", "load_images"]

@@ -6,7 +6,8 @@ import numpy as np
 
 from selection.randomness import draw_integers, draw_words
 from specs.dataset import Dataset
-from workers.data.images import DataError, ImageData, Labels, smallest_draws
+from workers.data.images import ImageData, Labels, smallest_draws
+from workers.data.pictures import DataError
 
 # Draw numbers: each purpose has draws of its own. The split of digits uses 0.
 _KEEP, _TAIL, _NOISY, _NOISE = 1, 2, 3, 4

@@ -2,20 +2,20 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-Pixels = npt.NDArray[np.uint8]
+from workers.data.pictures import DataError, Pixels, read_scaled
+
 Labels = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-
-
-class DataError(ValueError):
-    """Data that cannot be used: says which file, folder or class, and what is asked of it."""
+_SHOWN = 96  # pixels, height and width of an image that is only looked at
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +30,40 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def shown(self, rows: Labels) -> Pixels:
+        """Some images to look at: (k, H, W, C)."""
+        return self.images[rows]
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedSet:
+    """n image files and their labels, read whenever they are needed: `labels` int64 (n,) in 0..classes-1.
+
+    paths    bytes (n,), relative to `root`; one array, so that processes that are forked share its pages
+    shorter  pixels that the shorter side is resized to; None: images stay as they are
+    least    height of the lowest image of the data set, and width of the narrowest, after that
+    """
+
+    root: Path
+    paths: npt.NDArray[np.bytes_]
+    labels: Labels
+    shorter: int | None
+    least: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, row: int) -> Pixels:
+        """An image: RGB pixels (H, W, 3). Raises DataError, naming the file, where it cannot be decoded."""
+        return read_scaled(self.root / os.fsdecode(self.paths[row]), self.shorter)
+
+    def shown(self, rows: Labels) -> Pixels:
+        """Some images to look at, their middles in small: (k, 96, 96, 3)."""
+        small = [read_scaled(self.root / os.fsdecode(self.paths[row]), _SHOWN) for row in rows]
+        tops, lefts = ([(image.shape[axis] - _SHOWN) // 2 for image in small] for axis in (0, 1))
+        middles = zip(small, tops, lefts, strict=True)
+        return np.stack([image[top : top + _SHOWN, left : left + _SHOWN] for image, top, left in middles])
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,15 +84,15 @@ class Decoded:
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """A data set. An example's id is its row in `train`.
+    """A data set, in memory or streamed. An example's id is its row in `train`.
 
     `fingerprint`: 16 hexadecimal digits over images, labels and class names; the same wherever the data lies.
-    `mean`, `std`: float32 (C,), each channel's over all training pixels scaled to 0..1. The deviation of a
-    channel that never varies is given as 1, so that normalising turns it into zeros.
+    `mean`, `std`: float32 (C,), each channel's over all training pixels scaled to 0..1 (of streamed images: over those
+    of a sample). The deviation of a channel that never varies is given as 1, so that normalising turns it into zeros.
     """
 
-    train: ImageSet
-    test: ImageSet
+    train: ImageSet | StreamedSet
+    test: ImageSet | StreamedSet
     classes: tuple[str, ...]
     fingerprint: str
     mean: Floats
@@ -66,7 +100,9 @@ class ImageData:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Height, width, channels."""
+        """Height, width, channels; streamed images differ in height and width, and have at least these."""
+        if isinstance(self.train, StreamedSet):
+            return *self.train.least, 3
         _, height, width, channels = self.train.images.shape
         return height, width, channels
 
@@ -99,7 +135,7 @@ def describe(decoded: Decoded, origin: str) -> ImageData:
     empty = np.flatnonzero(np.bincount(decoded.train.labels, minlength=len(names)) == 0)
     if len(empty):
         raise DataError(f"{origin}: empty class: no training example of {[names[c] for c in empty]}")
-    mean, std = _channel_statistics(decoded.train.images)
+    mean, std = channel_statistics(count_levels(decoded.train.images))
     return ImageData(decoded.train, decoded.test, names, _fingerprint(decoded), mean, std)
 
 
@@ -121,14 +157,23 @@ def _resize(images: Pixels, size: int) -> Pixels:
     return resized
 
 
-def _channel_statistics(images: Pixels) -> tuple[Floats, Floats]:
-    # Counting levels is exact and needs no float copy of the images.
-    levels = np.arange(256) / 255
+def count_levels(images: Pixels) -> Labels:
+    """How often each of the 256 levels occurs in each channel (C, 256) of images (…, C)."""
+    channels = range(images.shape[-1])
+    return np.stack([np.bincount(images[..., channel].reshape(-1), minlength=256) for channel in channels])
+
+
+def channel_statistics(levels: Labels) -> tuple[Floats, Floats]:
+    """Mean and deviation (C,) of pixels scaled to 0..1, from the counts of their levels (C, 256).
+
+    Counting levels is exact, whatever their order, and needs no float copy of the images.
+    """
+    values = np.arange(256) / 255
     mean, std = [], []
-    for channel in range(images.shape[-1]):
-        share = np.bincount(images[..., channel].reshape(-1), minlength=256) / images[..., channel].size
-        mean.append(share @ levels)
-        std.append(np.sqrt(share @ (levels - mean[-1]) ** 2) if share.max() < 1 else 1.0)
+    for counts in levels:
+        share = counts / counts.sum()
+        mean.append(share @ values)
+        std.append(np.sqrt(share @ (values - mean[-1]) ** 2) if share.max() < 1 else 1.0)
     return np.array(mean, np.float32), np.array(std, np.float32)
 
 

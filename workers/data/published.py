@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from torchvision import datasets
 
-from workers.data.images import DataError, Decoded, ImageSet
+from workers.data.images import Decoded, ImageSet
+from workers.data.pictures import DataError
 from workers.data.source import Stamp
 
 _DIGITS = tuple(str(digit) for digit in range(10))
@@ -52,10 +53,9 @@ class PublishedSet:
     root: Path
     stamps: tuple[Stamp, ...]
     download: bool
-    image_size: int | None
 
     @classmethod
-    def find(cls, name: str, root: Path, *, download: bool, image_size: int | None) -> "PublishedSet":
+    def find(cls, name: str, root: Path, *, download: bool) -> "PublishedSet":
         """The files below `root`; those that are missing are downloaded if `download` allows it.
 
         Raises DataError where they are missing, or cannot be downloaded. Only one process may download at a time.
@@ -69,11 +69,14 @@ class PublishedSet:
         if missing:
             _read(name, root, download=True)
         stamps = tuple(Stamp.of(file, (root / file).stat()) for file in _FILES[name])
-        return cls(name, root, stamps, download, image_size)
+        return cls(name, root, stamps, download)
 
-    def decode(self) -> Decoded:
-        """Read both sets. Raises DataError where torchvision's checksums or readers refuse a file."""
-        return _read(self.name, self.root, download=self.download).resized(self.image_size)
+    def decode(self, image_size: int | None) -> Decoded:
+        """Read both sets, and resize them to `image_size`, if that is given.
+
+        Raises DataError where torchvision's checksums or readers refuse a file.
+        """
+        return _read(self.name, self.root, download=self.download).resized(image_size)
 
 
 def _read(name: str, root: Path, *, download: bool) -> Decoded:

@@ -35,6 +35,6 @@ class Source(Protocol):
         """All files that `decode` reads."""
         ...
 
-    def decode(self) -> Decoded:
-        """Read them. Raises DataError, naming the file that cannot be used."""
+    def decode(self, image_size: int | None) -> Decoded:
+        """Read them into memory, resized to that height and width. Raises DataError, naming what cannot be used."""
         ...
