@@ -11,18 +11,29 @@ QUANTITIES: dict[Quantity, str] = {
 }
 
 
+_DIGITS: dict[Quantity, int] = {"accuracy": 1, "share": 0, "speedup": 2}
+
+
 def entry_text(quantity: Quantity, entry: Entry) -> str:
     """What was measured here: `37.1 ± 0.4`, a share `73 [51, 92]`, a speed-up `3.10 ± 0.04 ×`."""
-    here = entry.here
-    if here is None:
+    return f"{value_text(quantity, entry)} {interval_text(quantity, entry)}".rstrip()
+
+
+def value_text(quantity: Quantity, entry: Entry) -> str:
+    """The same without an interval."""
+    if entry.here is None:
         return BLANK
-    digits = {"accuracy": 1, "share": 0, "speedup": 2}[quantity]
-    text = _number(here.value, digits)
-    if here.std is not None:
-        text += f" ± {here.std:.{digits}f}"
-    if here.low is not None and here.high is not None:
-        text += f" [{_number(here.low, digits)}, {_number(here.high, digits)}]"
-    return f"{text} ×" if quantity == "speedup" else text
+    digits = _DIGITS[quantity]
+    deviation = "" if entry.here.std is None else f" ± {entry.here.std:.{digits}f}"
+    return f"{_number(entry.here.value, digits)}{deviation}{' ×' if quantity == 'speedup' else ''}"
+
+
+def interval_text(quantity: Quantity, entry: Entry) -> str:
+    """`[51, 92]`; nothing where there is no interval."""
+    here, digits = entry.here, _DIGITS[quantity]
+    if here is None or here.low is None or here.high is None:
+        return ""
+    return f"[{_number(here.low, digits)}, {_number(here.high, digits)}]"
 
 
 def beside_text(quantity: Quantity, entry: Entry) -> str:

@@ -72,8 +72,8 @@ def _word(value: Any) -> str:
     """A value as one reads it: `[100, 150]`, `random_crop(padding=4) + random_flip(probability=0.5)`; without nulls."""
     if isinstance(value, str):
         return value
-    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        return " + ".join(_word(item) for item in value)
+    if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+        return " + ".join(_word(item) for item in value) or "none"
     if isinstance(value, dict):
         given = {key: option for key, option in value.items() if key != "name" and option is not None}
         options = ", ".join(f"{key}={_word(option)}" for key, option in given.items())
