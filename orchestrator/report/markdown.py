@@ -77,14 +77,19 @@ def times_markdown(results: Results, comparisons: tuple[Comparison, ...]) -> str
     parts.append(_rows(list(times.header), [list(row) for row in times.rows]))
     parts += times.notes
     found = reproduction(results)
-    for comparison in comparisons if found else ():
-        assert found is not None
+    if found is not None:
+        parts += _speed_beside_the_paper(found, comparisons)
+    return "\n\n".join(parts) + "\n"
+
+
+def _speed_beside_the_paper(found: Reproduction, comparisons: tuple[Comparison, ...]) -> list[str]:
+    parts = []
+    for comparison in comparisons:
         for table in found.timed_tables(comparison):
             if table.quantity == "speedup":
-                title = f"{table_title(table).capitalize()}, beside {found.published.place}"
                 point = f" ({point_text(comparison.point)})" if comparison.point else ""
-                parts += [f"{title}{point}:", _paper_table(table)]
-    return "\n\n".join(parts) + "\n"
+                parts += [f"Beside the paper, {found.published.place}{point}:", _paper_table(table)]
+    return parts
 
 
 def _beside_the_paper(found: Reproduction, comparisons: tuple[Comparison, ...]) -> list[str]:

@@ -40,10 +40,13 @@ def paper_tables(results: Results) -> Group | None:
     return Group(*parts)
 
 
-def _paper_table(table: PaperTable, point: str) -> Table:
+def _paper_table(table: PaperTable, point: str) -> Table | Text:
     title = f"{table_title(table)}{f' ({point})' if point else ''}"
-    shown = Table(title=title, title_justify="left", caption_justify="left")
-    shown.caption = "\n".join(baseline_text(table.quantity, entry) for entry in table.baselines) or None
+    baselines = [baseline_text(table.quantity, entry) for entry in table.baselines]
+    if not table.rows:
+        return Text("\n".join([f"{title}:", *baselines]))
+    shown = Table(title=Text(title), title_justify="left", caption_justify="left")
+    shown.caption = Text("\n".join(baselines)) if baselines else None
     shown.add_column("")
     for column in table.columns:
         shown.add_column(column, justify="right")

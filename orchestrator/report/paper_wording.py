@@ -11,11 +11,11 @@ QUANTITIES: dict[Quantity, str] = {
 }
 
 
-_DIGITS: dict[Quantity, int] = {"accuracy": 1, "share": 0, "speedup": 2}
+_DIGITS: dict[Quantity, int] = {"accuracy": 1, "share": 1, "speedup": 2}
 
 
 def entry_text(quantity: Quantity, entry: Entry) -> str:
-    """What was measured here: `37.1 ± 0.4`, a share `73 [51, 92]`, a speed-up `3.10 ± 0.04 ×`."""
+    """What was measured here: `37.1 ± 0.4`, a share `73.0 [51.4, 92.1]`, a speed-up `3.10 ± 0.04 ×`."""
     return f"{value_text(quantity, entry)} {interval_text(quantity, entry)}".rstrip()
 
 
@@ -29,7 +29,7 @@ def value_text(quantity: Quantity, entry: Entry) -> str:
 
 
 def interval_text(quantity: Quantity, entry: Entry) -> str:
-    """`[51, 92]`; nothing where there is no interval."""
+    """`[51.4, 92.1]`; nothing where there is no interval."""
     here, digits = entry.here, _DIGITS[quantity]
     if here is None or here.low is None or here.high is None:
         return ""

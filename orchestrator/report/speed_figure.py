@@ -1,5 +1,7 @@
 """The paper's Figure 2: share of full augmentation's gain against speed-up. Drawn within `drawing.style`."""
 
+from collections.abc import Iterator
+
 from orchestrator.report.comparisons import Comparison
 from orchestrator.report.drawing import INK, LOOKS, Figure, canvas, legend_below, render
 from orchestrator.report.published import Published
@@ -48,7 +50,7 @@ def gain_against_speed_up(comparison: Comparison, prefix: str, published: Publis
                 fontsize=8.5,
                 color=look.colour,
             )
-    for strategy, size, ratio_there, share_there in _published_points(published):
+    for strategy, size, ratio_there, share_there in _published_points(published) if published else ():
         (star,) = axes.plot(
             ratio_there,
             share_there,
@@ -78,12 +80,10 @@ def gain_against_speed_up(comparison: Comparison, prefix: str, published: Publis
     )
 
 
-def _published_points(published: Published | None) -> list[tuple[str, str, float, float]]:
-    found = []
-    for strategy in published.speedup if published else ():
-        for size in published.sizes if published else ():
-            assert published is not None
+def _published_points(published: Published) -> Iterator[tuple[str, str, float, float]]:
+    """(strategy, size, speed-up, share in %) of every point of which the paper gives both."""
+    for strategy in published.of("speedup"):
+        for size in published.sizes:
             ratio, share = published.at("speedup", strategy, size), published.at("share", strategy, size)
             if ratio is not None and share is not None:
-                found.append((str(strategy), size, ratio.value, share.value))
-    return found
+                yield strategy, size, ratio.value, share.value

@@ -184,9 +184,19 @@ class TestLayout:
         assert (accuracy.columns, accuracy.rows) == ((), ())
         assert share.columns == ("5%", "10%", "30%")
         assert words(share) == [
-            ["Random", "25 [25, 25] | paper 21.8, +3.2", "– | paper 39.9", "50 [50, 50] | paper 65.6, −15.6"],
+            [
+                "Random",
+                "25.0 [25.0, 25.0] | paper 21.8, +3.2",
+                "– | paper 39.9",
+                "50.0 [50.0, 50.0] | paper 65.6, −15.6",
+            ],
             ["Max-loss", "– | paper 32.9", "– | paper 47.8", "– | paper 73.5"],
-            ["Coreset (Ours)", "50 [50, 50] | paper 34.9, +15.1", "– | paper 51.5", "80 [80, 80] | paper 75.0, +5.0"],
+            [
+                "Coreset (Ours)",
+                "50.0 [50.0, 50.0] | paper 34.9, +15.1",
+                "– | paper 51.5",
+                "80.0 [80.0, 80.0] | paper 75.0, +5.0",
+            ],
         ]
         rows = list(csv.DictReader(io.StringIO(csv_files(results)["paper.csv"].decode())))
         found = {(row["quantity"], row["strategy"], row["size"]): row for row in rows}
@@ -286,7 +296,7 @@ class TestSpeedUps:
         """
         results = written(storage, self.spec(), SPEED_LEVELS)
         share, speed = tables_of(results)
-        assert words(share)[2][1:] == ["– | ", "50 [50, 50] | ", "80 [80, 80] | paper 75, +5.0"]
+        assert words(share)[2][1:] == ["– | ", "50.0 [50.0, 50.0] | ", "80.0 [80.0, 80.0] | paper 75, +5.0"]
         label, *cells = words(speed)[2]
         assert label == "Coreset (Ours)"
         assert cells[2] == "3.13 ± 0.02 × | paper 3.43, −0.30"
@@ -318,6 +328,18 @@ class TestSpeedUps:
         results = read_results(storage, results.sweep)
         assert words(tables_of(results)[1])[2][3].startswith("3.12 ± 0.01 ×")
         assert "1 of 12 trials have no part in the speed-ups" in times_markdown(results, compare(results))
+
+    def test_no_file_but_those_of_times_depends_on_clocks(self, tmp_path: Path) -> None:
+        def files(name: str, clock: float) -> tuple[dict[str, bytes], str, str]:
+            results = written(LocalStorage(tmp_path / name), self.spec(), SPEED_LEVELS, clock=clock)
+            return csv_files(results), markdown_of(results), times_markdown(results, compare(results))
+
+        (one, one_text, one_times), (other, other_text, other_times) = files("one", 1.0), files("other", 7.5)
+        assert one.pop("times.csv") != other.pop("times.csv")
+        assert "paper.csv" in one
+        assert one == other
+        assert one_text == other_text
+        assert one_times != other_times
 
     def test_other_hardware_is_not_compared(self, storage: LocalStorage) -> None:
         results = written(storage, self.spec(), SPEED_LEVELS)
