@@ -9,6 +9,7 @@ from rich.console import Console
 from orchestrator.errors import UserError
 from orchestrator.preparation import Library, Prepared, named_storage
 from orchestrator.report.contact_sheets import Ids, Pictures
+from orchestrator.report.paper_terminal import paper_tables
 from orchestrator.report.results import read_results
 from orchestrator.report.terminal import terminal_table
 from orchestrator.report.writing import write_report
@@ -70,7 +71,10 @@ def _write(storage: LocalStorage, record: SweepRecord, library: Library, console
     except DataError as error:  # a report can be written where the data is not
         console.print(f"no contact sheet: {error}", style="yellow")
         files = write_report(storage, record)
-    console.print(terminal_table(read_results(storage, record)))
+    results = read_results(storage, record)
+    console.print(terminal_table(results))
+    if (beside := paper_tables(results)) is not None:
+        console.print(beside)
     paths = {key: storage.path(key) for key in files.keys}
     console.print(f"report: {paths['report/index.html']}", soft_wrap=True)
     return paths

@@ -5,6 +5,7 @@ from rich.console import Console
 from orchestrator.interrupts import sigterm_interrupts
 from orchestrator.preparation import Library, PlannedTrial, Prepared, prepare, sweep_storage, write_sweep
 from orchestrator.progress import show_progress
+from orchestrator.report.paper_terminal import paper_tables
 from orchestrator.report.results import read_results
 from orchestrator.report.terminal import terminal_table
 from orchestrator.watching import Watchers
@@ -35,7 +36,10 @@ def _inline(prepared: Prepared, console: Console) -> int:
     failures = _Failures()
     with show_progress(console, prepared.pending) as display:
         run_inline(prepared, Watchers(display, failures))
-    console.print(terminal_table(read_results(prepared.storage, prepared.record)))
+    results = read_results(prepared.storage, prepared.record)
+    console.print(terminal_table(results))
+    if (beside := paper_tables(results)) is not None:
+        console.print(beside)
     console.print(
         f"report: medoid report {prepared.sweep.name} --storage {prepared.sweep.storage.path}", soft_wrap=True
     )

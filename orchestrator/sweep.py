@@ -29,7 +29,8 @@ def run_sweep(prepared: Prepared, watcher: Watcher) -> None:
     service = SelectionService(max(trial.spec.resources.selection_shards for trial in pending))
     for name in ("ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    alone = len(pending) == 1 or max(concurrency.values()) == 1
+    # of different kinds one of each may fit at once, such as one that needs the GPU and one that does not
+    alone = len(pending) == 1 or list(concurrency.values()) == [1]
     assignments = {
         trial.id: Assignment(
             trial.id,

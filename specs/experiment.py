@@ -8,6 +8,7 @@ from specs.augmentation import Augmentation
 from specs.base import AsTuple, Positive, Section, Seed
 from specs.dataset import DOWNLOADABLE, FILES, LARGEST_IN_MEMORY, Dataset
 from specs.model import OWN_MODELS, PUBLISHED, RESNETS, Model
+from specs.paper import Exhibit
 from specs.resources import Checkpoints, Evaluation, Metric, Resources, Storage, Tracking
 from specs.selection import Selection
 from specs.training import Training
@@ -61,9 +62,11 @@ class TrialSpec(Experiment):
                 )
         wrong += self._data()
         copies = self.augmentation
-        if chosen.strategy != "none" and copies.placement == "in_place" and not copies.strong:
+        in_place = chosen.strategy != "none" and copies.placement == "in_place"
+        if in_place and not copies.strong and training.regime != "subset":  # there it is training on S, weak only
             wrong.append(
-                "augmentation.strong: placement in_place without a strong operation changes nothing; name at least one"
+                "augmentation.strong: placement in_place without a strong operation changes nothing in regime "
+                f"{training.regime}; name at least one"
             )
         wrong += self._loss_guided()
         late = [epoch for epoch in self.checkpoints.keep if epoch > training.epochs]
@@ -246,6 +249,11 @@ class SweepSpec(Experiment):
         description="Name of the sweep and of its folder: lower-case letters, digits, '_', '-', '.'."
     )
     description: str = Field("", description="What the sweep is for; shown in the report.")
+    reproduces: Exhibit | None = Field(
+        None,
+        description="The table or figure of the paper, by the library spec with its set-up, that the report lays its "
+        "results out as, beside the published figures. Changes no result.",
+    )
     seeds: Annotated[tuple[Seed, ...], AsTuple, Field(min_length=1)] = Field(
         (0,), description="Every combination of the axes is run once with each seed."
     )

@@ -137,6 +137,7 @@ class _Trial:
         self.records: list[EpochRecord] = []
         self.times: list[EpochTimes] = []
         self.selections: list[SelectionRecord] = []
+        self.concurrent = context.concurrent  # now, or when an earlier epoch was trained
         self.checkpoints = Checkpoints(context.storage, context.trial_id, spec.checkpoints.keep)
         self._resume()
         self.model: nn.Module = context.group.wrap(self.module)
@@ -295,6 +296,7 @@ class _Trial:
             "records": [record.model_dump() for record in self.records],
             "times": [times.model_dump() for times in self.times],
             "selections": [record.model_dump() for record in self.selections],
+            "concurrent": self.concurrent,
         }
         state = {
             "trial_id": self.context.trial_id,
@@ -323,6 +325,7 @@ class _Trial:
         self.records = [EpochRecord(**record) for record in history["records"]]
         self.times = [EpochTimes(**times) for times in history["times"]]
         self.selections = [SelectionRecord(**record) for record in history["selections"]]
+        self.concurrent |= history.get("concurrent", True)  # older checkpoints do not know
 
     def finish(self) -> None:
         """Write the times and, last, the result; the checkpoints have done their work."""
@@ -351,7 +354,7 @@ class _Trial:
         )
         times = TrialTimes(
             trial_id=context.trial_id,
-            concurrent=context.concurrent,
+            concurrent=self.concurrent,
             epochs=tuple(self.times),
             **describe(context.device),
         )

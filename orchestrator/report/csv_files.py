@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from orchestrator.report.comparisons import Comparison, axis_values, compare, value_text
+from orchestrator.report.paper import Reproduction, reproduction
 from orchestrator.report.results import Results
 from workers.records import EpochRecord, EpochTimes, SelectionRecord
 
@@ -13,10 +14,14 @@ from workers.records import EpochRecord, EpochTimes, SelectionRecord
 def csv_files(results: Results) -> dict[str, bytes]:
     """File name: contents. Accuracies and shares run from 0 to 1, times are in seconds.
 
-    Floats are written in full precision, lines end with a line feed, trials stand in the sweep's order.
+    Floats are written in full precision, lines end with a line feed, trials stand in the sweep's order. `paper.csv`
+    is there where the sweep reproduces published figures, and is in their unit, %.
     """
+    comparisons, found = compare(results), reproduction(results)
+    beside = {"paper.csv": _paper(found, comparisons)} if found and found.published.sizes else {}
     return {
-        "table.csv": _table(compare(results)),
+        "table.csv": _table(comparisons),
+        **beside,
         "trials.csv": _trials(results),
         "curves.csv": _per_trial(results, EpochRecord, "epochs"),
         "selections.csv": _per_trial(results, SelectionRecord, "selections"),
@@ -51,6 +56,30 @@ def _table(comparisons: tuple[Comparison, ...]) -> bytes:
             )
     header = ["strategy", "size", *axes, "n", "mean", "std", "share", "share_low", "share_high", "cell_hash"]
     return _csv(header, rows)
+
+
+def _paper(found: Reproduction, comparisons: tuple[Comparison, ...]) -> bytes:
+    axes = [field for field, _ in comparisons[0].point] if comparisons else []
+    rows = []
+    for comparison in comparisons:
+        for table in found.tables(comparison):
+            for entry in table.entries:
+                here, there = entry.here, entry.published
+                rows.append(
+                    [
+                        table.quantity,
+                        entry.strategy,
+                        entry.size,
+                        *(value_text(value) for _, value in comparison.point),
+                        entry.n,
+                        *((here.value, here.std, here.low, here.high) if here else (None,) * 4),
+                        *((there.value, there.std, int(there.below)) if there else (None,) * 3),
+                        entry.difference,
+                    ]
+                )
+    measured = ["here", "here_std", "here_low", "here_high"]
+    printed = ["published", "published_std", "published_is_bound", "difference"]
+    return _csv(["quantity", "strategy", "size", *axes, "n", *measured, *printed], rows)
 
 
 def _trials(results: Results) -> bytes:

@@ -11,6 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from orchestrator.report.comparisons import Cell, Comparison
 from orchestrator.report.drawing import INK, LOOKS, Figure, canvas, legend_below, render, style
+from orchestrator.report.paper import Reproduction
+from orchestrator.report.speed_figure import gain_against_speed_up
 from orchestrator.report.time_figures import accuracy_against_time, time_split
 from workers.records import SelectionRecord, TrialResult
 
@@ -36,11 +38,12 @@ class _Series:
         return self.mean if self.std is None else self.mean + self.std
 
 
-def draw(comparison: Comparison, prefix: str) -> list[Figure]:
-    """All plots of a comparison that have data. `prefix` starts their file names."""
+def draw(comparison: Comparison, prefix: str, found: Reproduction | None = None) -> list[Figure]:
+    """All plots of a comparison that have data, with the points of what it reproduces. `prefix` starts file names."""
     with style():
         drawn = [
             _learning_curves(comparison, prefix),
+            gain_against_speed_up(comparison, prefix, found.published if found else None),
             accuracy_against_time(comparison, prefix),
             time_split(comparison, prefix),
             _overlap(comparison, prefix),

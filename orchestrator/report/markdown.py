@@ -1,9 +1,20 @@
-"""`table.md`: the tables, their notes and what the numbers come from. Holds no clock and no host name."""
+"""`table.md`: the tables, their notes and what the numbers come from, without clock or host; `times.md`: the times."""
 
 from orchestrator.report.comparisons import Cell, Comparison
+from orchestrator.report.paper import Entry, PaperTable, Reproduction, reproduction
+from orchestrator.report.paper_wording import (
+    baseline_text,
+    beside_text,
+    entry_seeds_text,
+    entry_text,
+    setup_text,
+    table_title,
+)
 from orchestrator.report.provenance import Provenance
 from orchestrator.report.results import Results
+from orchestrator.report.time_tables import time_table
 from orchestrator.report.wording import (
+    BLANK,
     accuracy_text,
     has_share,
     interval_text,
@@ -32,6 +43,9 @@ def table_markdown(results: Results, comparisons: tuple[Comparison, ...], source
             for o in results.missing()
         ]
         parts += ["Trials without a result:", _rows(["strategy", "size", "seed", "trial", "state", ""], rows)]
+    found = reproduction(results)
+    if found is not None:
+        parts += _beside_the_paper(found, comparisons)
     parts.append("## Where the numbers come from")
     lines = [
         f"- commit: {', '.join(source.commits)}",
@@ -52,6 +66,57 @@ def table_markdown(results: Results, comparisons: tuple[Comparison, ...], source
     ]
     parts.append(_rows(["strategy", "size", "axes", "seeds", "accuracy", "cell hash"], cells))
     return "\n\n".join(parts) + "\n"
+
+
+def times_markdown(results: Results, comparisons: tuple[Comparison, ...]) -> str:
+    """What the trials took: everything here depends on when and where they ran."""
+    parts = [f"# {results.sweep.name}: times"]
+    times = time_table(comparisons)
+    if times is None:
+        return "\n\n".join([*parts, "No trial has times yet."]) + "\n"
+    parts.append(_rows(list(times.header), [list(row) for row in times.rows]))
+    parts += times.notes
+    found = reproduction(results)
+    if found is not None:
+        parts += _speed_beside_the_paper(found, comparisons)
+    return "\n\n".join(parts) + "\n"
+
+
+def _speed_beside_the_paper(found: Reproduction, comparisons: tuple[Comparison, ...]) -> list[str]:
+    parts = []
+    for comparison in comparisons:
+        for table in found.timed_tables(comparison):
+            if table.quantity == "speedup":
+                point = f" ({point_text(comparison.point)})" if comparison.point else ""
+                parts += [f"Beside the paper, {found.published.place}{point}:", _paper_table(table)]
+    return parts
+
+
+def _beside_the_paper(found: Reproduction, comparisons: tuple[Comparison, ...]) -> list[str]:
+    parts = [f"## Beside the paper: {found.published.place}"]
+    for comparison in comparisons:
+        tables = found.tables(comparison)
+        if comparison.point and tables:
+            parts.append(f"### {point_text(comparison.point)}")
+        for table in tables:
+            parts.append(f"{table_title(table).capitalize()}:")
+            parts += [baseline_text(table.quantity, entry) for entry in table.baselines]
+            if table.rows:
+                parts.append(_paper_table(table))
+    parts.append(setup_text(found))
+    if found.differences:
+        rows = [[one.field, one.here or BLANK, one.there or BLANK] for one in found.differences]
+        parts.append(_rows(["field", "here", "library"], rows))
+    return [*parts, *found.published.remarks]
+
+
+def _paper_table(table: PaperTable) -> str:
+    def cell(entry: Entry) -> str:
+        here = f"**{entry_text(table.quantity, entry)}**"
+        lines = (here, entry_seeds_text(entry), beside_text(table.quantity, entry))
+        return "<br>".join(line for line in lines if line)
+
+    return _rows(["", *table.columns], [[label, *map(cell, entries)] for label, entries in table.rows])
 
 
 def _table(comparison: Comparison) -> str:

@@ -9,11 +9,13 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from orchestrator.report import wording
+from orchestrator.report import paper_wording, wording
 from orchestrator.report.comparisons import Comparison
 from orchestrator.report.drawing import LOOKS, Figure
+from orchestrator.report.paper import PaperTable, Reproduction
 from orchestrator.report.provenance import Provenance
 from orchestrator.report.results import Results
+from orchestrator.report.time_tables import time_table
 from workers.records import SweepRecord
 
 HERE = Path(__file__).parent
@@ -33,11 +35,23 @@ class Chapter:
         shown = {cell.strategy for cell in cells if wording.has_share(self.comparison, cell)}
         return tuple(name for name in self.comparison.strategies if name in shown)
 
+    def beside(self, found: Reproduction) -> tuple[PaperTable, ...]:
+        """The comparison in the paper's layout."""
+        return found.timed_tables(self.comparison)
+
 
 def page_html(
-    results: Results, chapters: tuple[Chapter, ...], source: Provenance, files: tuple[str, ...], notice: str
+    results: Results,
+    chapters: tuple[Chapter, ...],
+    source: Provenance,
+    found: Reproduction | None,
+    files: tuple[str, ...],
+    notice: str,
 ) -> str:
-    """The report as one self-contained page. `files` are those that lie next to it; `notice` may be empty."""
+    """The report as one self-contained page.
+
+    `found` is what the sweep reproduces, `files` are those that lie next to the page, `notice` may be empty.
+    """
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -47,20 +61,24 @@ def page_html(
         keep_trailing_newline=True,
     )
     environment.filters["data_uri"] = _data_uri
+    comparisons = tuple(chapter.comparison for chapter in chapters)
     finished = len(results.outcomes) - len(results.missing())
     values: dict[str, Any] = {
         "sweep": results.sweep,
         "results": results,
         "chapters": chapters,
         "source": source,
+        "found": found,
+        "times": time_table(comparisons),
         "files": files,
         "notice": notice,
         "finished": finished,
-        "notes": wording.notes(results, tuple(chapter.comparison for chapter in chapters)),
+        "notes": wording.notes(results, comparisons),
         "yaml": _yaml(results.sweep),
         "css": (HERE / "page.css").read_text(encoding="utf-8"),
         "looks": LOOKS,
         "words": wording,
+        "beside": paper_wording,
     }
     return environment.get_template("page.html.j2").render(values)
 

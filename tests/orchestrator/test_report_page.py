@@ -33,7 +33,7 @@ def left(trial: Trial) -> float | None:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[LocalStorage, ReportFiles]:
     storage = LocalStorage(tmp_path_factory.mktemp("report"))
-    sweep = write_sweep(storage, sweep_spec(), left, concurrent=True)
+    sweep = write_sweep(storage, sweep_spec(reproduces="table5_noisy_cifar10"), left, concurrent=True)
     return storage, write_report(storage, sweep, pictures)
 
 
@@ -153,6 +153,7 @@ def test_a_password_in_the_spec_stays_out_of_the_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
+        ("orchestrator.report.paper_terminal", {"matplotlib", "jinja2", "PIL", "torch", "ray", "mlflow"}),
         ("orchestrator.report.terminal", {"matplotlib", "jinja2", "PIL", "torch", "ray", "mlflow"}),
         ("orchestrator.report.writing", {"matplotlib.pyplot", "torch", "ray", "mlflow"}),
     ],
@@ -216,6 +217,10 @@ def test_page_in_a_browser(written: tuple[LocalStorage, ReportFiles], browser: A
         "n = 2 of 3",
         "Share of full’s gain",
         "unfinished",
+        "Beside the paper: Table 5",
+        "paper 74.67 ± 0.15",
+        "dataset.name",
+        "trials have no part in the speed-ups",
     ):
         assert part in text, part
     paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")

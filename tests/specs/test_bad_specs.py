@@ -20,7 +20,7 @@ MODEL = "name, width, dropout, stem, pretrained, download"
 STRATEGIES = "allowed: none, random, max_loss, coreset, full"
 TOP = (
     "allowed: dataset, model, augmentation, training, selection, evaluation, checkpoints, resources, "
-    "name, description, seeds, sweep, tracking, storage"
+    "name, description, reproduces, seeds, sweep, tracking, storage"
 )
 
 
@@ -411,9 +411,9 @@ CASES = {
             ),
             (
                 "in place of nothing",
-                {"augmentation": "{placement: in_place}"},
-                "6: augmentation.strong = []: placement in_place without a strong operation changes nothing; "
-                "name at least one",
+                {"training": "{regime: full+augmented, epochs: 3}", "augmentation": "{placement: in_place}"},
+                "6: augmentation.strong = []: placement in_place without a strong operation changes nothing in regime "
+                "full+augmented; name at least one",
             ),
             (
                 "copies that loss_guided does not make",

@@ -388,6 +388,21 @@ class TestContinuation:
         assert key in notes[0]
         assert left_behind(broken) == left_behind(whole)
 
+    @pytest.mark.parametrize("before", [False, True])
+    @pytest.mark.parametrize("after", [False, True])
+    def test_ran_alone_only_if_it_always_did(
+        self, before: bool, after: bool, tmp_path: Path, images: ImageData
+    ) -> None:
+        spec = trial(checkpoints={"every": 1})
+        storage = LocalStorage(tmp_path)
+        loop = train(spec, context(spec, storage, images, concurrent=before))
+        next(loop)
+        loop.close()
+        assert len(run(spec, storage, images, concurrent=after)) == 2
+        times = load_record(storage, trial_key(trial_id(spec, images.fingerprint), "times.json"), TrialTimes)
+        assert times is not None
+        assert times.concurrent == (before or after)
+
     def check_times(self, spec: TrialSpec, storage: LocalStorage, images: ImageData) -> None:
         times = load_record(storage, trial_key(trial_id(spec, images.fingerprint), "times.json"), TrialTimes)
         assert times is not None

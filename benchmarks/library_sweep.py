@@ -1,0 +1,35 @@
+"""Runs a sweep of the library, or goes on with it, and keeps its table with the machine it ran on."""
+
+import argparse
+import csv
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+from environment import RESULTS, ROOT, write_result
+
+
+def run_and_keep(name: str, claim: str | None) -> int:
+    """Run library spec `name` as the command line says, and write `results/<name>.json` and `.md`.
+
+    `claim` is the script's docstring, shown by --help. Returns the exit code of `medoid`.
+    """
+    parser = argparse.ArgumentParser(description=claim, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", required=True, help="folder with train/<class>/* and test/<class>/*")
+    parser.add_argument("--storage", default="runs")
+    parser.add_argument("--stored", action="store_true", help="only keep the table of what is finished")
+    arguments = parser.parse_args()
+    medoid = str(Path(sys.executable).with_name("medoid"))
+    if arguments.stored:
+        command = [medoid, "report", name, "--storage", arguments.storage]
+    else:
+        command = [medoid, "run", name, "--set", f"dataset.root={arguments.root}"]
+        command += ["--set", f"storage.path={arguments.storage}"]
+    code = subprocess.run(command, check=False).returncode
+    report = Path(arguments.storage) / name / "report"
+    table = list(csv.DictReader(io.StringIO((report / "table.csv").read_text())))
+    (RESULTS / f"{name}.md").write_text((report / "table.md").read_text())
+    path = write_result(name, {"spec": f"specs/library/{name}.yaml", "table": table})
+    print(f"-> {path.relative_to(ROOT)}")
+    return code
