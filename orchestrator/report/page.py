@@ -38,15 +38,6 @@ def page_html(
     results: Results, chapters: tuple[Chapter, ...], source: Provenance, files: tuple[str, ...], notice: str
 ) -> str:
     """The report as one self-contained page. `files` are those that lie next to it; `notice` may be empty."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["data_uri"] = _data_uri
     finished = len(results.outcomes) - len(results.missing())
     values: dict[str, Any] = {
         "sweep": results.sweep,
@@ -57,15 +48,29 @@ def page_html(
         "notice": notice,
         "finished": finished,
         "notes": wording.notes(results, tuple(chapter.comparison for chapter in chapters)),
-        "yaml": _yaml(results.sweep),
-        "css": (HERE / "page.css").read_text(encoding="utf-8"),
+        "yaml": spec_yaml(results.sweep),
         "looks": LOOKS,
         "words": wording,
     }
-    return environment.get_template("page.html.j2").render(values)
+    return templates(HERE).get_template("page.html.j2").render(values)
 
 
-def _yaml(sweep: SweepRecord) -> str:
+def templates(folder: Path) -> Environment:
+    """A folder's templates, with what every page of medoid has: its style sheet as `css`, pictures as data URIs."""
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["data_uri"] = _data_uri
+    environment.globals["css"] = (HERE / "page.css").read_text(encoding="utf-8")
+    return environment
+
+
+def spec_yaml(sweep: SweepRecord) -> str:
     """The spec as YAML, name and description first; a password in a tracking URI is no part of a report."""
     first: dict[str, Any] = {key: sweep.spec[key] for key in ("name", "description") if key in sweep.spec}
     text = yaml.safe_dump(
