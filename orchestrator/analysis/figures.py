@@ -106,7 +106,7 @@ def _lemma(analysis: Analysis) -> Figure:
         "Lemma 4.1",
         f"Expected eigenvalues of the NTK under augmentation: measured, and by Eq. 5 with the measured pᵢ and ‖E‖"
         f"{of_first}. The lemma spreads every singular value evenly over all that Weyl’s theorem leaves it, ± ‖E‖. "
-        "Real ones stay far within that.",
+        "Where the right side is above the left, real ones stay within less.",
         tuple(panels),
     )
 
