@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+analyze = typer.Typer(help="Look closer at what a sweep has trained.", no_args_is_help=True)
+app.add_typer(analyze, name="analyze")
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -108,6 +112,36 @@ def report(name: Name, storage: StoragePath = "runs") -> None:
 
     with _refusals():
         write_stored_report(storage, name, _console())
+
+
+@analyze.command()
+def spectrum(
+    spec: Spec,
+    set: Set = None,
+    epoch: Annotated[int, typer.Option(min=1, help="Epochs of training: one of the spec's checkpoints.keep.")] = 15,
+    classes: Annotated[str, typer.Option(help="Names or numbers, as 0,1,2.", show_default="the first three")] = "",
+    examples: Annotated[int, typer.Option(min=1, help="Training images of each class.")] = 10,
+    augmentations: Annotated[
+        str,
+        typer.Option(
+            help="Of noise:BOUND (0 to 255), weak, strong, copy (strong after weak), or one of the spec's operations.",
+            show_default="noise:8,noise:16,weak,strong",
+        ),
+    ] = "",
+    draws: Annotated[int, typer.Option(min=2, help="Draws of each augmentation.")] = 50,
+    ranges: Annotated[int, typer.Option(min=1, help="Ranges of singular values.")] = 10,
+    memory: Annotated[float, typer.Option(min=0.001, metavar="GB", help="Beyond what data and network take.")] = 4.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the subsample of images, and of the draws.")] = 0,
+) -> None:
+    """How augmentation moves the singular values and subspaces of the Jacobian (the paper's Figures 1 and 3)."""
+    sweep = _load(spec, set)
+    again = shlex.join(["medoid", "run", spec, *(part for one in set or () for part in ("--set", one))])
+    with _refusals(), _stopping("Stopped."):
+        from orchestrator.analysis.command import Question, analyze_spectrum
+
+        names, chains = ([one.strip() for one in text.split(",") if one.strip()] for text in (classes, augmentations))
+        question = Question(epoch, names, examples, chains, draws, ranges, memory, seed)
+        analyze_spectrum(sweep, question, again, _console())
 
 
 @app.command()

@@ -25,6 +25,7 @@ def test_imports_go_in_the_designs_direction_only() -> None:
         ("workers.records", HEAVY),
         ("orchestrator.tracking", ("mlflow", "ray", "torch")),  # MLflow loads on the tracker's own thread
         ("orchestrator.inline", ("mlflow", "ray")),  # runs where neither is installed
+        ("orchestrator.analysis.command", ("mlflow", "ray")),
     ],
 )
 def test_import_does_not_pull_in(module: str, unwanted: tuple[str, ...]) -> None:

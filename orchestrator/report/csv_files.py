@@ -29,7 +29,8 @@ def csv_files(results: Results) -> dict[str, bytes]:
     }
 
 
-def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """A table as CSV: floats in full precision, None as nothing, lines that end with a line feed."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
@@ -55,7 +56,7 @@ def _table(comparisons: tuple[Comparison, ...]) -> bytes:
                 ]
             )
     header = ["strategy", "size", *axes, "n", "mean", "std", "share", "share_low", "share_high", "cell_hash"]
-    return _csv(header, rows)
+    return csv_bytes(header, rows)
 
 
 def _paper(found: Reproduction, comparisons: tuple[Comparison, ...]) -> bytes:
@@ -103,7 +104,7 @@ def _trials(results: Results) -> bytes:
             ]
         )
     header = ["trial", "strategy", "size", *axes, "seed", "state", "test_accuracy", "data"]
-    return _csv([*header, "cell_hash", "spec_hash"], rows)
+    return csv_bytes([*header, "cell_hash", "spec_hash"], rows)
 
 
 def _per_trial(results: Results, kind: type[EpochRecord | SelectionRecord], part: str) -> bytes:
@@ -114,7 +115,7 @@ def _per_trial(results: Results, kind: type[EpochRecord | SelectionRecord], part
         if outcome.result is not None
         for record in getattr(outcome.result, part)
     ]
-    return _csv(["trial", *fields], rows)
+    return csv_bytes(["trial", *fields], rows)
 
 
 def _times(results: Results) -> bytes:
@@ -126,4 +127,4 @@ def _times(results: Results) -> bytes:
             versions = " ".join(f"{name}={version}" for name, version in sorted(times.versions.items()))
             machine = [times.host, times.hardware, times.commit, versions, times.concurrent]
             rows += [[times.trial_id, *machine, *(getattr(epoch, name) for name in fields)] for epoch in times.epochs]
-    return _csv(["trial", "host", "hardware", "commit", "versions", "concurrent", *fields], rows)
+    return csv_bytes(["trial", "host", "hardware", "commit", "versions", "concurrent", *fields], rows)

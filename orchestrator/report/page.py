@@ -52,15 +52,6 @@ def page_html(
 
     `found` is what the sweep reproduces, `files` are those that lie next to the page, `notice` may be empty.
     """
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["data_uri"] = _data_uri
     comparisons = tuple(chapter.comparison for chapter in chapters)
     finished = len(results.outcomes) - len(results.missing())
     values: dict[str, Any] = {
@@ -74,16 +65,30 @@ def page_html(
         "notice": notice,
         "finished": finished,
         "notes": wording.notes(results, comparisons),
-        "yaml": _yaml(results.sweep),
-        "css": (HERE / "page.css").read_text(encoding="utf-8"),
+        "yaml": spec_yaml(results.sweep),
         "looks": LOOKS,
         "words": wording,
         "beside": paper_wording,
     }
-    return environment.get_template("page.html.j2").render(values)
+    return templates(HERE).get_template("page.html.j2").render(values)
 
 
-def _yaml(sweep: SweepRecord) -> str:
+def templates(folder: Path) -> Environment:
+    """A folder's templates, with what every page of medoid has: its style sheet as `css`, pictures as data URIs."""
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["data_uri"] = _data_uri
+    environment.globals["css"] = (HERE / "page.css").read_text(encoding="utf-8")
+    return environment
+
+
+def spec_yaml(sweep: SweepRecord) -> str:
     """The spec as YAML, name and description first; a password in a tracking URI is no part of a report."""
     first: dict[str, Any] = {key: sweep.spec[key] for key in ("name", "description") if key in sweep.spec}
     text = yaml.safe_dump(
