@@ -43,12 +43,8 @@ def solve(problem: Problem, threads: int = 1) -> Picks:
     memory O(n (C + D)), 4 n^2 bytes where dense, and 8 bytes for each listed pair, within the problem's limit.
     """
     start = perf_counter()
-    if problem.rows is not None:
-        rows, embeddings = problem.rows, problem.embeddings
-        embeddings = None if embeddings is None else embeddings[rows]
-        problem = replace(problem, residuals=problem.residuals[rows], embeddings=embeddings, rows=None)
     with Crew(threads) as crew:
-        picks = _solve(problem, crew)
+        picks = _solve(problem.copied_out(), crew)
     return replace(picks, seconds=perf_counter() - start)
 
 
