@@ -37,18 +37,15 @@ def solve(problem: Problem, threads: int = 1) -> Picks:
     """Greedy picks: every step takes the largest marginal gain; ties go to the smaller row.
 
     With a tolerance, stops as soon as the measure is at most that, after one pick at least.
-    Where no further pick has a gain, the budget is filled with the smallest rows left.
+    Where no further pick has a gain, the budget is filled with the smallest rows left; so it is from the start where no
+    example counts, as may be in a part of a partition.
     The answer depends on the problem alone: not on its memory mode or the threads.
     Time O(n^2 (C + D)) for the first two picks, then O(n (C + D)) a pick and a gain computed afresh;
     memory O(n (C + D)), 4 n^2 bytes where dense, and 8 bytes for each listed pair, within the problem's limit.
     """
     start = perf_counter()
-    if problem.rows is not None:
-        rows, embeddings = problem.rows, problem.embeddings
-        embeddings = None if embeddings is None else embeddings[rows]
-        problem = replace(problem, residuals=problem.residuals[rows], embeddings=embeddings, rows=None)
     with Crew(threads) as crew:
-        picks = _solve(problem, crew)
+        picks = _solve(problem.copied_out(), crew)
     return replace(picks, seconds=perf_counter() - start)
 
 
@@ -71,6 +68,8 @@ def _solve(problem: Problem, crew: Crew) -> Picks:
     transform = metric(points, problem.objective)
     weights = np.ones(n) if problem.weights is None else problem.weights
     counted = np.flatnonzero(weights > 0)
+    if len(counted) == 0:
+        return _smallest(problem)
     ground = points if len(counted) == n else points.some(counted)
     candidates = points if problem.candidates is None else points.some(problem.candidates)
     square = problem.candidates is None and len(counted) == n
@@ -84,9 +83,13 @@ def _solve(problem: Problem, crew: Crew) -> Picks:
     kept = 0 if matrix is None else matrix.nbytes
     most = min(max(0, problem.limit - kept) // BYTES, ground.count * candidates.count)
     listed = _first_pick(costs, state, options, sampler, 0 if problem.solver == "lazy" else most, crew)
+    again = 1  # picks after which lists are tried: a pass that finds too many entries is as long as many picks
     while not _finished(state, options):
-        if listed is None and problem.solver != "lazy":
-            listed = _neighbours(costs, state.nearest_cost, state.weights, most, crew)
+        if listed is None and problem.solver != "lazy" and _count(state) >= again:
+            room = _room(costs, state.nearest_cost, most)
+            if room:
+                room = room if again == 1 else most  # not estimated too low twice
+                listed, again = find_neighbours(costs, state.nearest_cost, state.weights, room, crew), 2 * again
         if listed is not None:
             _difference_steps(costs, state, options, sampler, listed, crew)
             break
@@ -162,10 +165,11 @@ def _list_and_bound(costs: Costs, state: steps.State, guess: int, most: int, cre
     """One pass over all pairs: the sums of their costs, which bound the gains, and the lists if the guess is right."""
     nearest_cost = costs.to_ground(np.array([guess]))[0]
     sums = np.empty(len(state.left))
-    listed = _neighbours(costs, nearest_cost, state.weights, most, crew, sums)
+    room = _room(costs, nearest_cost, most)
+    listed = find_neighbours(costs, nearest_cost, state.weights, room, crew, sums) if room else None
     if listed is not None:
         largest = state.weights.sum() * float(costs.metric.empty)
-        state.bounds[:] = largest * (1 + 4 * costs.ground.count * 2.0**-53) - sums
+        state.bounds[:] = largest * (1 + 4 * (costs.ground.count + 4) * 2.0**-53) - sums
     return listed
 
 
@@ -174,7 +178,8 @@ def _options(problem: Problem, transform: Metric, candidates: int) -> steps.Opti
     if problem.tolerance is not None:
         tolerance = problem.tolerance / (transform.unit if of_costs else transform.scale)
         if problem.objective == "frobenius":
-            tolerance = (problem.tolerance / transform.scale) ** 2
+            tolerance = problem.tolerance / transform.scale
+            tolerance *= tolerance  # which may be infinite, where ** would raise
     limit = candidates if problem.budget is None else problem.budget
     return steps.Options(limit=limit, tolerance=tolerance, of_costs=of_costs)
 
@@ -281,17 +286,12 @@ def _pools(state: steps.State, options: steps.Options, sampler: Sampler | None) 
         yield sampler.draw(state.left, step), step + 1
 
 
-def _neighbours(
-    costs: Costs, nearest_cost: Float32, weights: Float64, most: int, crew: Crew, sums: Float64 | None = None
-) -> Neighbours | None:
-    """The lists, where they fit."""
+def _room(costs: Costs, nearest_cost: Float32, most: int) -> int:
+    """Entries to make room for; 0 where the lists will hardly fit."""
     if most == 0:
-        return None
+        return 0
     expected = estimated_entries(costs, nearest_cost)
-    if 1.1 * expected > most:
-        return None
-    room = min(most, 2 * expected + 64 * costs.candidates.count)
-    return find_neighbours(costs, nearest_cost, weights, room, crew, sums)
+    return 0 if 1.1 * expected > most else min(most, 2 * expected + 64 * costs.candidates.count)
 
 
 def _count(state: steps.State) -> int:
@@ -302,6 +302,13 @@ def _count(state: steps.State) -> int:
 def _finished(state: steps.State, options: steps.Options) -> bool:
     count = _count(state)
     return count == options.limit or (count > 0 and bool(steps.is_covered(state, options)))
+
+
+def _smallest(problem: Problem) -> Picks:
+    """The picks where no example counts: the smallest rows, none with a gain; one is within any tolerance."""
+    rows = np.arange(problem.count) if problem.candidates is None else problem.candidates
+    rows = rows[: problem.budget or 1]
+    return Picks(rows, np.zeros(len(rows)), np.zeros(len(rows)))
 
 
 def _answer(problem: Problem, costs: Costs, state: steps.State) -> Picks:

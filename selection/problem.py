@@ -1,6 +1,6 @@
 """What a solver is asked, and what it answers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -54,6 +54,13 @@ class Problem:
     def count(self) -> int:
         """n."""
         return len(self.residuals) if self.rows is None else len(self.rows)
+
+    def copied_out(self) -> "Problem":
+        """The same problem, of all the rows of its arrays."""
+        if self.rows is None:
+            return self
+        embeddings = None if self.embeddings is None else self.embeddings[self.rows]
+        return replace(self, residuals=self.residuals[self.rows], embeddings=embeddings, rows=None)
 
     def __post_init__(self) -> None:
         most = self.count if self.candidates is None else len(self.candidates)

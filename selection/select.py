@@ -100,8 +100,9 @@ def select(
             raise ValueError(f"{name} = {value!r}: should be {', '.join(map(repr, allowed[:-1]))} or {allowed[-1]!r}")
     if not 0 < epsilon < 1:
         raise ValueError(f"epsilon = {epsilon}: should be above 0 and below 1")
-    if memory_limit < 0:
-        raise ValueError(f"memory_limit = {memory_limit}: should be at least 0 bytes")
+    for name, number, above, unit in (("memory_limit", memory_limit, 2**63, " of bytes"), ("seed", seed, 2**64, "")):
+        if isinstance(number, bool) or not isinstance(number, int | np.integer) or not 0 <= number < above:
+            raise ValueError(f"{name} = {number!r}: should be a whole number{unit}, at least 0 and below {above}")
     partition = Partition(partitions, alpha, sample, capacity)
     start = time.perf_counter()
     if (np.diff(proxies.ids) < 0).any():
@@ -118,10 +119,10 @@ def select(
             measure=measure,
             solver=solver,
             epsilon=epsilon,
-            seed=stream_seed(seed, "selection", group),
+            seed=stream_seed(int(seed), "selection", group),
             weights=_weights(proxies, rows, group),
             memory=memory,
-            limit=memory_limit,
+            limit=int(memory_limit),
             rows=None if len(groups) == 1 else rows,
         )
         for group, rows in groups.items()

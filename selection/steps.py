@@ -97,7 +97,7 @@ def by_differences(state, options, pool, rows, columns, metric, stored, neighbou
     while int(numbers[COUNT]) < options.limit:
         best, second = _best(running, pool)
         compared = False
-        slack = _ROUNDING * numbers[LARGEST] * (2 * n + 2 * numbers[OPERATIONS])
+        slack = _ROUNDING * numbers[LARGEST] * (2 * n + 2 * numbers[OPERATIONS] + 8)
         floor = running[best] - 2 * slack
         if numbers[OPERATIONS] and second >= floor:
             rivals = _count_above(running, pool, floor)
@@ -135,7 +135,7 @@ def by_entries(state, options, pool, neighbours, by_candidate):  # type: ignore[
     changed, before = np.empty(n, np.int64), np.empty(n, np.float32)
     while int(numbers[COUNT]) < options.limit:
         best, second = _best(running, pool)
-        slack = _ROUNDING * numbers[LARGEST] * (2 * n + 2 * numbers[OPERATIONS])
+        slack = _ROUNDING * numbers[LARGEST] * (2 * n + 2 * numbers[OPERATIONS] + 8)
         floor = running[best] - 2 * slack
         if numbers[OPERATIONS] and second >= floor:
             largest = -np.inf

@@ -78,10 +78,11 @@ class DeviceProblem:
 
 def on_device(problem: Problem | DeviceProblem, device: torch.device) -> DeviceProblem:
     """The problem with its numbers on the device; those that are there already are not copied."""
-    tensors: dict[str, Tensor | None] = {}
+    fields = {**vars(problem.copied_out() if isinstance(problem, Problem) else problem)}
+    fields.pop("rows", None)
     for name in ("residuals", "embeddings", "weights", "candidates"):
-        values = getattr(problem, name)
+        values = fields[name]
         if isinstance(values, np.ndarray):
             values = torch.from_numpy(values if values.flags.writeable else values.copy())
-        tensors[name] = None if values is None else values.to(device)
-    return DeviceProblem(**(vars(problem) | tensors))  # the same fields in both
+        fields[name] = None if values is None else values.to(device)
+    return DeviceProblem(**fields)  # but for the rows the same fields in both

@@ -4,6 +4,7 @@
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "together": {"budget": 45, "per_class": False},
     "half": {"budget": 200, "per_class": False},
     "tolerance": {"tolerance": 2.5},
+    "lazy": {"budget": 45, "solver": "lazy"},
+    "stochastic": {"budget": 45, "solver": "stochastic", "epsilon": 0.1, "seed": 5},
+    "partitions": {"budget": 45, "per_class": False, "partitions": 5, "seed": 5},
+    "rounds": {"budget": 30, "per_class": False, "partitions": 20, "alpha": 2.0, "capacity": 40, "seed": 5},
+    "sample": {"budget": 30, "per_class": False, "partitions": 5, "sample": 150, "seed": 5},
+    "weighted": {"budget": 45, "per_class": False},
+    "weighted_tolerance": {"tolerance": 2.5},
 }
 # Thousandths, exactly what they are in float32 on every machine: no exp or log has a say in the last digit.
 GROUNDS: dict[str, Proxies] = {
@@ -32,12 +40,14 @@ GROUNDS: dict[str, Proxies] = {
     )
     for name, classes, width in (("narrow", 10, 0), ("wide", 100, 0), ("last_layer", 10, 48))
 }
+WEIGHTS = np.arange(N) % 4 / 1.0  # a quarter counts for nothing
 CASES = [f"{ground}/{objective}/{option}" for ground in GROUNDS for objective in OBJECTIVES for option in OPTIONS]
 
 
 def picks(case: str) -> dict[str, Any]:
     ground, objective, option = case.split("/")
-    chosen = select(GROUNDS[ground], objective=objective, **OPTIONS[option])  # type: ignore[arg-type]
+    given = replace(GROUNDS[ground], weights=WEIGHTS) if option.startswith("weighted") else GROUNDS[ground]
+    chosen = select(given, objective=objective, **OPTIONS[option])  # type: ignore[arg-type]
     return {"ids": chosen.ids.tolist(), "weights": chosen.weights.astype(int).tolist(), "value": chosen.value}
 
 

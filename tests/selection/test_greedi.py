@@ -242,6 +242,29 @@ def test_weights_of_examples_are_kept(options: dict[str, Any]) -> None:
     assert chosen.value == pytest.approx(weights @ (truth.empty - truth.least(chosen.ids)), rel=ROUNDING)
 
 
+@pytest.mark.parametrize("options", [{}, {"solver": "stochastic"}, {"capacity": 12, "alpha": 1}, {"sample": 1}])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_parts_may_have_nobody_to_cover(objective: str, options: dict[str, Any]) -> None:
+    ground, weights = points(40), np.zeros(40)
+    weights[[7, 9]] = 1.0, 2.0
+    ground = Proxies(ground.ids, ground.residuals, ground.labels, None, weights)
+    chosen = select(ground, budget=6, partitions=10, objective=objective, **options)
+    truth = definition(ground, objective)
+    assert len(set(chosen.ids.tolist())) == 6
+    assert chosen.weights.sum() == 3.0
+    assert chosen.value == pytest.approx(weights @ (truth.empty - truth.least(chosen.ids)), rel=ROUNDING)
+    if "sample" not in options:
+        assert {7, 9} <= set(chosen.ids.tolist())
+        found = select(ground, tolerance=1e-3, partitions=10, objective=objective)
+        assert sorted(found.ids[found.weights > 0].tolist()) == [7, 9]
+
+
+def test_rounds_of_repeats_leave_parts_with_nobody_to_cover() -> None:
+    # Every part's first pick stands for all of its examples, the others for none; then they are dealt out again.
+    alike = Proxies(np.arange(400), np.ones((400, 2)), np.zeros(400, int))
+    assert_sound(select(alike, budget=20, partitions=50, capacity=30), alike, 20)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
