@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from orchestrator.errors import UserError
+from selection.proxies import Int64
 from selection.randomness import draw_uniform
 from specs.augmentation import Augmentation, Operation
-from workers.augmentation import Augmenter, Int64
+from workers.augmentation import Augmenter
 
 
 class Perturbation(Protocol):

@@ -13,8 +13,9 @@ from orchestrator.analysis.factoring import lower_factor
 from orchestrator.analysis.jacobian import Jacobian
 from orchestrator.analysis.lemma import LemmaSides, lemma_sides
 from orchestrator.analysis.perturbations import Perturbation
-from workers.augmentation import Int64
-from workers.data import ImageData
+from orchestrator.errors import UserError
+from selection.proxies import Int64
+from workers.data import ImageData, ImageSet
 from workers.images import DeviceImages, Normalizer
 
 
@@ -91,6 +92,8 @@ class Spectrum:
         self._jacobian = Jacobian(module.to(device=device, dtype=torch.float64).eval())
         self._normalize = Normalizer(images.mean, images.std, device)
         self._ids = ids
+        if not isinstance(images.train, ImageSet):
+            raise UserError("analyze spectrum: needs images in memory; those above 64 pixels are streamed from files")
         self._pixels = DeviceImages(images.train, device).take(ids)
         self._original = self._inputs(self._pixels)
         self.rows, self.columns = len(ids) * len(images.classes), self._jacobian.columns

@@ -80,7 +80,7 @@ def _paper(found: Reproduction, comparisons: tuple[Comparison, ...]) -> bytes:
                 )
     measured = ["here", "here_std", "here_low", "here_high"]
     printed = ["published", "published_std", "published_is_bound", "difference"]
-    return _csv(["quantity", "strategy", "size", *axes, "n", *measured, *printed], rows)
+    return csv_bytes(["quantity", "strategy", "size", *axes, "n", *measured, *printed], rows)
 
 
 def _trials(results: Results) -> bytes:
