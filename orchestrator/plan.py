@@ -13,9 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from orchestrator.preparation import Library, PlannedTrial, Prepared
-from selection.budgets import divide
-from selection.greedy import solve
-from selection.problem import Problem
+from selection import Plan, plan
 from specs import TrialSpec
 from workers.assignment import device_of
 from workers.augmentation import Augmenter, LossGuidedCopies, Pool, check_augmentation
@@ -23,7 +21,7 @@ from workers.checks import check_data
 from workers.data import ImageData, TrainingSet
 from workers.images import Normalizer
 from workers.measuring import measure_losses
-from workers.models import build_model
+from workers.models import build_model, last_linear
 from workers.records import TrialTimes, load_record, trial_key
 from workers.selecting import Chooser, Chosen
 from workers.sources import MemorySource, Source, open_source
@@ -41,7 +39,7 @@ class Estimate:
     todo: int
     selected: int | None  # |S|; None where a tolerance decides it while running
     views: int | None  # images trained on in an epoch
-    selection_bytes: int  # the largest class's distance matrix
+    selection_bytes: int  # the most that a selection takes in one process, beyond the proxies
     seconds: float  # a trial, with its cores to itself
     measured: bool  # on finished trials of the cell; else reckoned from a few steps on this machine
 
@@ -80,13 +78,13 @@ def _cell(prepared: Prepared, trials: list[PlannedTrial], images: ImageData, kno
     if size:
         chosen = Chosen(examples.ids[:size], np.ones(size))
     views = None if size is None else chooser.views(chosen, 0)
-    counts = np.bincount(examples.labels)
+    planned = _selection_plan(spec, images, examples, chooser.size)
     times = [load_record(prepared.storage, trial_key(trial.id, "times.json"), TrialTimes) for trial in trials]
     totals = [sum(e.training_time + e.evaluation for e in t.epochs) for t in times if t is not None]
     if totals:
         seconds = float(np.mean(totals))
     else:
-        costs = _calibrate(spec, images, examples, chooser.size, known)
+        costs = _calibrate(spec, images, examples, planned, known)
         counted = len(examples.ids) if views is None else len(views)
         copies = counted if views is None else int((views.copies > 0).sum())
         seconds = _reckon(chooser, costs, counted, copies, len(images.test))
@@ -96,7 +94,7 @@ def _cell(prepared: Prepared, trials: list[PlannedTrial], images: ImageData, kno
         todo=sum(trial.state not in ("finished", "stopped") for trial in trials),
         selected=size,
         views=None if views is None else len(views),
-        selection_bytes=4 * int(counts.max()) ** 2 if spec.selection.strategy == "coreset" else 0,
+        selection_bytes=planned.bytes if planned else 0,
         seconds=seconds,
         measured=bool(totals),
     )
@@ -120,11 +118,10 @@ def _reckon(chooser: Chooser, costs: _Costs, views: int, copies: int, test: int)
 
 
 def _calibrate(
-    spec: TrialSpec, images: ImageData, examples: TrainingSet, size: int | None, known: dict[str, _Costs]
+    spec: TrialSpec, images: ImageData, examples: TrainingSet, planned: Plan | None, known: dict[str, _Costs]
 ) -> _Costs:
     kind = f"{spec.dataset}{spec.model}{spec.augmentation}{spec.training.batch_size}{spec.resources}"
-    coreset = spec.selection.strategy == "coreset"
-    if coreset:
+    if planned:
         kind += f"{spec.selection}"
     if kind in known:
         return known[kind]
@@ -159,7 +156,7 @@ def _calibrate(
         strong=strong / n,
         step=_seconds(step, device) / n,
         forward=(_seconds(forward, device) + read) / n,
-        selection=_selection_seconds(spec, images, examples, size) if coreset else 0.0,
+        selection=planned.seconds if planned else 0.0,
     )
     known[kind] = costs
     return costs
@@ -205,16 +202,25 @@ def _seconds(work: Callable[[], Any], device: torch.device) -> float:
     return min(taken[1:])
 
 
-def _selection_seconds(spec: TrialSpec, images: ImageData, examples: TrainingSet, size: int | None) -> float:
-    """The largest class solved once on random residuals, times the sum of n_c^2 over its own."""
-    counts = np.bincount(examples.labels, minlength=len(images.classes))
-    largest = int(counts.argmax())
-    stream = np.random.default_rng(0)
-    residuals = stream.dirichlet(np.full(len(images.classes), 0.3), int(counts[largest])).astype(np.float32)
-    residuals[:, largest] -= 1.0
-    budget = None
-    if size is not None:
-        budget = divide(size, {c: int(count) for c, count in enumerate(counts)}, spec.selection.per_class)[largest]
-    problem = Problem(residuals, None, spec.selection.objective, budget, spec.selection.tolerance)
-    solve(problem)  # compiles
-    return solve(problem).seconds * float(np.square(counts.astype(float)).sum()) / float(counts[largest]) ** 2
+def _selection_plan(spec: TrialSpec, images: ImageData, examples: TrainingSet, size: int | None) -> Plan | None:
+    """One selection of a coreset, on the processors of a trial; None for other strategies."""
+    chosen, width = spec.selection, None
+    if chosen.strategy != "coreset":
+        return None
+    if chosen.proxy == "last_layer":
+        shape = check_augmentation(spec.augmentation, images.image_shape)
+        width = last_linear(build_model(spec.model, len(images.classes), shape, spec.seed)).in_features
+    return plan(
+        np.bincount(examples.labels)[np.unique(examples.labels)].tolist(),
+        columns=len(images.classes),
+        embedding=width,
+        budget=size,
+        objective=chosen.objective,
+        solver=chosen.solver,
+        epsilon=chosen.epsilon,
+        partitions=chosen.partitions,
+        alpha=chosen.alpha,
+        sample=chosen.sample,
+        division=chosen.per_class,
+        threads=spec.resources.cpus,
+    )

@@ -9,7 +9,7 @@ import numpy as np
 from selection.gradient import gradient_error
 from selection.mapper import Mapper, SerialMapper
 from selection.proxies import Float32, Int64, Proxies
-from selection.randomness import draw_words
+from selection.randomness import draw_words, stream_seed
 from selection.select import Selection, select
 from specs.selection import Selection as SelectionSpec
 
@@ -100,7 +100,12 @@ class Coreset:
             tolerance=spec.tolerance,
             objective=spec.objective,
             solver=spec.solver,
+            epsilon=spec.epsilon,
+            partitions=spec.partitions,
+            alpha=spec.alpha,
+            sample=spec.sample,
             per_class=spec.per_class,
+            seed=stream_seed(request.seed, "selection", request.epoch, 3),  # 0 to 2: other draws of this stream
             mapper=request.mapper,
         )
 

@@ -68,8 +68,13 @@ def _effective_selection(trial: TrialSpec) -> dict[str, Any]:
     if trial.harvests():
         kept["proxy_source"] = chosen.proxy_source
     if chosen.strategy == "coreset":
-        for field in ("objective", "solver", "proxy", "weights"):
+        for field in ("objective", "proxy", "weights"):
             kept[field] = getattr(chosen, field)
+        kept["solver"] = "exact"  # lazy picks are the same
+        if chosen.solver == "stochastic":
+            kept |= {"solver": chosen.solver, "epsilon": chosen.epsilon}
+        if chosen.partitions > 1:
+            kept |= {"partitions": chosen.partitions, "alpha": chosen.alpha, "sample": chosen.sample}
         if chosen.tolerance is None:
             kept["per_class"] = chosen.per_class
     return kept

@@ -8,6 +8,7 @@ from specs.base import Fraction, NonNegative, Positive, Section
 
 Strategy = Literal["none", "random", "max_loss", "coreset", "full"]
 Objective = Literal["frobenius", "distance", "rbf"]
+Solver = Literal["exact", "lazy", "stochastic"]
 ProxyKind = Literal["residual", "last_layer"]
 Budgets = Literal["proportional", "equal"]
 Weighting = Literal["mean_one", "sum_n", "off"]
@@ -51,7 +52,27 @@ class Selection(Section):
         description="Facility location over the distance d in gradient space: frobenius: sum of min d^2; "
         "distance: sum of min d; rbf: sum of max exp(-d/dim).",
     )
-    solver: Literal["exact"] = Field("exact", description="exact: greedy, every step takes the largest marginal gain.")
+    solver: Solver = Field(
+        "exact",
+        description="exact: greedy, every step takes the largest marginal gain; lazy: the same picks in less memory, "
+        "slower; stochastic: the largest gain of a random sample at each step.",
+    )
+    epsilon: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.01, description="stochastic only: the sample has (n/k) ln(1/epsilon) candidates."
+    )
+    partitions: Positive = Field(
+        1,
+        description="Above 1: GreeDi. The largest class is dealt out at random to this many parts, the others in "
+        "proportion; greedy on the union of the parts' picks gives the coreset.",
+    )
+    alpha: Annotated[float, Field(ge=1)] = Field(
+        4.0, description="GreeDi only: each part picks min(k, alpha k / partitions)."
+    )
+    sample: Positive | None = Field(
+        None,
+        description="GreeDi only: examples over which the gains of the union are reckoned; if left out, "
+        "max(50,000, 10 k), or all where that is fewer.",
+    )
     proxy: ProxyKind = Field(
         "residual",
         description="residual: softmax(logits) - onehot(label); "

@@ -9,6 +9,7 @@ from orchestrator.inline import run_inline
 from orchestrator.plan import _Costs, _reckon, estimate
 from orchestrator.preparation import Library, prepare
 from orchestrator.watching import Watchers
+from selection import plan
 from specs import SweepSpec, TrialSpec
 from specs.augmentation import Augmentation
 from workers.data import TrainingSet
@@ -37,7 +38,8 @@ def test_images_and_memory_are_counted(tmp_path: Path) -> None:
     assert [cell.label for cell in found] == ["none", "random 10%", "coreset 10%", "full"]
     assert [cell.selected for cell in found] == [0, 30, 30, 300]
     assert [cell.views for cell in found] == [300, 360, 360, 900]
-    assert [cell.selection_bytes for cell in found] == [0, 0, 4 * 30 * 30, 0]
+    planned = plan([30] * 10, columns=10, budget=30, threads=1)
+    assert [cell.selection_bytes for cell in found] == [0, 0, planned.bytes, 0]
     assert [(cell.trials, cell.todo, cell.measured) for cell in found] == [(2, 2, False)] * 4
     assert all(cell.seconds > 0 for cell in found)
 

@@ -564,7 +564,8 @@ CASES = {
             "allowed: mlp, small_cnn, resnet8, resnet20, resnet32, wrn28_10, "
             "or a torchvision classifier such as resnet18",
             "spec.yaml:5: selection.objectve = 'rbf': unknown key (did you mean 'objective'?); allowed: strategy, "
-            "fraction, budget, tolerance, every, warmup_epochs, mode, lag, objective, solver, proxy, proxy_source, "
+            "fraction, budget, tolerance, every, warmup_epochs, mode, lag, objective, solver, "
+            "epsilon, partitions, alpha, sample, proxy, proxy_source, "
             "per_class, weights",
             "spec.yaml:5: selection.budget = 3: fraction and budget are set; keep one of them",
             f"spec.yaml:6: trainig: unknown key (did you mean 'training'?); {TOP}",

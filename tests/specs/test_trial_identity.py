@@ -111,6 +111,11 @@ CHANGES_THE_RESULT: dict[str, tuple[Any, dict[str, Any]]] = {
     "selection.every": (2, {}),
     "selection.warmup_epochs": (1, {}),
     "selection.objective": ("rbf", {}),
+    "selection.solver": ("stochastic", {}),
+    "selection.epsilon": (0.1, {"selection.solver": "stochastic"}),
+    "selection.partitions": (4, {}),
+    "selection.alpha": (2.0, {"selection.partitions": 4}),
+    "selection.sample": (100, {"selection.partitions": 4}),
     "selection.mode": ("overlapped", {}),
     "selection.lag": (2, {"selection.mode": "overlapped", "selection.every": 2}),
     "selection.proxy": ("last_layer", {}),
@@ -140,13 +145,20 @@ LEAVES_THE_RESULT_HERE: dict[str, tuple[Any, dict[str, Any]]] = {
     "model.download": (True, {"model.name": "resnet18", "model.pretrained": "torchvision"}),
 }
 
-# A choice with one name so far: it is in the hash, so that the next name will not share results with it.
-ONE_VALUE = {"selection.solver": "exact"}
 # A field that cannot change alone, and the one that changes with it.
 TIED = {"augmentation.strong[loss_guided].kept": "augmentation.copies"}
 
 # what holds; fields that count elsewhere, but have no effect here
 WITHOUT_EFFECT: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    (
+        {"selection.strategy": "coreset"},
+        {
+            "selection.solver": "lazy",
+            "selection.epsilon": 0.2,
+            "selection.alpha": 2.0,
+            "selection.sample": 100,
+        },
+    ),
     (
         {"selection.strategy": "random"},
         {
@@ -266,7 +278,7 @@ def _below(annotation: Any, path: str) -> Iterator[str]:
 
 
 def test_every_field_is_decided_upon():
-    decided = [*CHANGES_THE_RESULT, *LEAVES_THE_RESULT, *LEAVES_THE_RESULT_HERE, *ONE_VALUE, *TIED]
+    decided = [*CHANGES_THE_RESULT, *LEAVES_THE_RESULT, *LEAVES_THE_RESULT_HERE, *TIED]
     assert len(decided) == len(set(decided))
     there = [field for field in fields(specs.TrialSpec) if "weak[loss_guided]" not in field]  # refused there
     assert sorted(decided) == sorted(there), "say for each field whether it changes a result"
@@ -295,12 +307,6 @@ def test_a_field_that_leaves_the_result_leaves_the_hash(field):
     assert before != after
     assert specs.spec_hash(before) == specs.spec_hash(after)
     assert specs.cell_hash(before) == specs.cell_hash(after)
-
-
-@pytest.mark.parametrize("field", ONE_VALUE)
-def test_a_field_of_one_value_is_in_the_hash(field):
-    section, name = field.split(".")
-    assert specs.effective(trial())[section][name] == ONE_VALUE[field]
 
 
 @pytest.mark.parametrize(
