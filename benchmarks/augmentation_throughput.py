@@ -1,12 +1,13 @@
 """Claim: augmentation in batches is at least 5 times as fast as torchvision's image by image for AutoAugment, 3 times
 for AugMix, at 32 pixels, in batches of 128 and of 512.
 
-Both get the same random uint8 images in memory and all cores. Batched: `workers.augmentation` on a whole batch, as the
-loop calls it. Per image: torchvision's v2 transform (contiguous tensors, its own generator) on one image after another
-in the same process, stacked to a batch, as in a training loop without loader processes. They take turns, round by
-round, so that a noisy neighbour hurts both; the first round of each warms up and does not count. Beside them, not
-part of the claim: torchvision in as many loader processes as there are cores; larger images; and the operations that
-torchvision does not have. Loss-guided candidates are made, not scored: that takes a network.
+Both get the same random uint8 images in memory. Batched: `workers.augmentation` on a whole batch, as the loop calls it,
+on one core and on all. Per image: torchvision's v2 transform (contiguous tensors, its own generator) on one image after
+another in the same process, stacked to a batch, as in a training loop without loader processes; on one core, since
+more only cost on a single image. They take turns, round by round, so that a noisy neighbour hurts both; the first round
+of each warms up and does not count. Beside them, not part of the claim: torchvision in as many loader processes as
+there are cores; larger images; and the operations that torchvision does not have. Loss-guided candidates are made, not
+scored: that takes a network.
 
     python benchmarks/augmentation_throughput.py [--rounds 8] [--device cuda]
 
@@ -233,7 +234,12 @@ def measure(side: int, rounds: int, device: torch.device) -> dict[str, Any]:
     try:
         for turn in range(rounds + 1):
             for name in CASES:
-                found = {f"batched, {batch} a batch": batched[name].rate(batch, turn) for batch in batches}
+                found = {}
+                for threads in dict.fromkeys((cores, 1)):  # one comes last, for torchvision
+                    torch.set_num_threads(threads)
+                    for batch in batches:
+                        way = f"batched, {batch} a batch, {threads} core{'s' * (threads > 1)}"
+                        found[way] = batched[name].rate(batch, turn)
                 if name in transforms:
                     found["per image"] = per_image(transforms[name], images[: ALONE[side]], device)
                     found[f"per image, {cores} loader processes"] = loaders.rate(name)
@@ -261,7 +267,6 @@ def main() -> int:
     parser.add_argument("--device", default="cpu", help="where the batches lie: cpu or cuda")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     before = os.getloadavg()[0]
     results = {side: measure(side, arguments.rounds, device) for side in BATCHES}
     missed = []
@@ -279,7 +284,7 @@ def main() -> int:
         name,
         {
             "device": device.type,
-            "threads": torch.get_num_threads(),
+            "cores": len(os.sched_getaffinity(0)),
             "rounds": arguments.rounds,
             "images_a_round": {
                 "batched": {f"{side} px": max(batches) for side, batches in BATCHES.items()},
