@@ -70,7 +70,7 @@ class DataRecord(Record):
     train: int
     test: int
     classes: tuple[str, ...]
-    image_shape: tuple[int, int, int]  # height, width, channels
+    image_shape: tuple[int, int, int]  # height, width, channels; of streamed images the least height and width
 
 
 class TrialResult(Record):

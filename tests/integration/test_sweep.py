@@ -1,10 +1,13 @@
 """A whole sweep through the command line: on Ray, again, with more seeds, and in one process."""
 
+import itertools
 import json
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from integration.sweeps import SPEC, Sweep
 
@@ -122,4 +125,45 @@ def test_overlapped_selections_on_ray_equal_those_of_one_process_byte_for_byte(t
         assert len(_results(sweep)) == 2
         picks = {path.relative_to(sweep.trials()): path.read_bytes() for path in sweep.trials().glob("*/selections/*")}
         left.append((_results(sweep), picks))
+    assert left[0] == left[1]
+
+
+STREAMED = """
+name: tiny
+dataset: {name: image_folder, root: ../images, image_size: 70, label_noise: 0.2}
+model: {name: small_cnn, width: 4}
+augmentation:
+  weak: [{name: random_resized_crop, size: 16}, random_flip]
+  evaluation: [{name: resize, size: 20}, {name: center_crop, size: 16}]
+  strong: [{name: randaugment, num_ops: 1, magnitude: 5}]
+training: {regime: random+augmented, epochs: 6, batch_size: 16, optimizer: {learning_rate: 0.05}}
+selection: {fraction: 0.25, every: 2}
+checkpoints: {every: 1}
+resources: {loaders: 2}
+sweep: {grid: {selection.strategy: [max_loss, coreset]}}
+"""
+
+
+@pytest.mark.slow
+def test_streamed_images_on_ray_give_what_one_process_gives_whoever_is_killed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number, (split, name) in enumerate(itertools.product(("train", "test"), "abc")):
+        (tmp_path / "images" / split / name).mkdir(parents=True)
+        for place in range(40 if split == "train" else 10):
+            pixels = rng.integers(20 * number, 20 * number + 120, (72 + place % 5, 90 - place % 7, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / split / name / f"{place}.png")
+    left = []
+    for place in ("ray", "inline"):
+        sweep = Sweep(tmp_path / place, STREAMED)
+        if place == "ray":
+            process = sweep.start()
+            sweep.wait_for("trials/*/checkpoints/*.ckpt")
+            sweep.kill(r"^ray::(ResourceTrainable|TrialActor)")  # a trial, or one that reads for it
+            process.communicate(timeout=300)
+            sweep.wait_until_gone()
+            sweep.run()
+        else:
+            sweep.run("--inline")
+        assert len(_results(sweep)) == 2
+        left.append(_results(sweep))
     assert left[0] == left[1]

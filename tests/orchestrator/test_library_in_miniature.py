@@ -158,6 +158,7 @@ def miniature(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> specs
 
 def ran(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Run a miniature; what is left behind."""
+    monkeypatch.setenv("MEDOID_CACHE", str(folder / "cache"))
     sweep = miniature(name, folder, monkeypatch)
     screen = io.StringIO()
     assert run_here(sweep, Console(file=screen, width=100), inline=True, address=None) == 0, screen.getvalue()

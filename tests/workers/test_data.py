@@ -198,6 +198,10 @@ class TestRefused:
         first = root / "train" / "cat" / "0.png"
         self.refused(root, cache, str(path), "9x7", str(first), "5x6", "dataset.image_size")
 
+    def test_more_images_than_memory_holds(self, root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("workers.data.files.memory_here", lambda: 10 * 6 * 5 * 3 - 1)
+        self.refused(root, cache, str(root), "10 images of 5x6 pixels", "dataset.image_size")
+
     @pytest.mark.parametrize("name", ["notes.txt", "Thumbs.db"])
     def test_file_that_is_no_image(self, root: Path, cache: Path, name: str) -> None:
         (root / "train" / "cat" / name).write_text("x")

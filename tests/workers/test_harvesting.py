@@ -65,8 +65,8 @@ def witness(monkeypatch: pytest.MonkeyPatch) -> Witness:
     seen = Witness()
     select, measure = Chooser.select, workers.loop.measure_candidates
 
-    def shuffled(views: Views, seed: int, epoch: int) -> Views:
-        seen.views[epoch] = shuffle(views, seed, epoch)
+    def shuffled(views: Views, seed: int, epoch: int, *, together: bool) -> Views:
+        seen.views[epoch] = shuffle(views, seed, epoch, together=together)
         return seen.views[epoch]
 
     def selected(self: Chooser, strategy: str, candidates: Candidates, epoch: int, mapper: Mapper) -> Selection:

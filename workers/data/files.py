@@ -1,5 +1,6 @@
 """Data that lies in one file an image: found by a layout, then decoded into memory or streamed."""
 
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from specs.dataset import LARGEST_IN_MEMORY
 from workers.data.images import Decoded, ImageSet, Labels
 from workers.data.pictures import DataError, header_size, read_square
 from workers.data.source import Stamp
+from workers.memory import memory_here
 
 _CHUNK = 256  # files a thread decodes at a time
 
@@ -46,10 +48,18 @@ class ImageFiles:
         """Read all images into memory, in parallel; a set of only 8-bit grey files gets one channel.
 
         All others become RGB; transparency is dropped. Raises DataError for the first file (in listing order)
-        that is unreadable, has more than 8 bits a channel, or another size than the first without `image_size`.
+        that is unreadable, has more than 8 bits a channel, or another size than the first without `image_size`;
+        and for more images than memory holds.
         """
         files = [self.root / stamp.path for stamp in self.stamps]
         shape = read_square(files[0], image_size)[0].shape
+        needed, there = len(files) * math.prod(shape), memory_here()
+        if needed > there:
+            raise DataError(
+                f"{self.root}: {len(files):,} images of {shape[1]}x{shape[0]} pixels take {needed / 2**30:,.1f} GiB of "
+                f"memory; there are {there / 2**30:,.1f} GiB; set dataset.image_size to less, or above "
+                f"{LARGEST_IN_MEMORY} to stream them"
+            )
         images = np.empty((len(files), *shape), np.uint8)
         grey = np.empty(len(files), bool)
 
