@@ -19,7 +19,7 @@ from orchestrator.analysis.summary import Analysis, Settings, TrialSpectra
 from orchestrator.analysis.terminal import spectrum_table
 from orchestrator.analysis.writing import write_analysis
 from orchestrator.errors import UserError
-from orchestrator.preparation import Library, prepare
+from orchestrator.preparation import Library, PlannedTrial, prepare
 from specs import SweepSpec
 from workers.assignment import device_of
 from workers.data import ImageData, corrupt
@@ -60,20 +60,32 @@ def analyze_spectrum(sweep: SweepSpec, question: Question, again: str, console: 
         ranges=question.ranges,
         seed=question.seed,
     )
-    device = device_of(trials[0].spec)
+    device = _device(trials[0])
+    spectra = []
+    for trial, module in zip(trials, modules, strict=True):
+        examples = corrupt(trial.spec.dataset, images, trial.spec.seed)
+        ids = subsample(examples, classes, images.classes, question.examples, question.seed)
+        spectra.append(_spectrum(module, images, ids, device, question.memory_gb))
+    ranges = [_ranges(len(spectrum.singular), question.ranges) for spectrum in spectra]
     found = []
     with _progress(console, len(trials) * len(asked) * question.draws) as advance:
-        for trial, module in zip(trials, modules, strict=True):
-            examples = corrupt(trial.spec.dataset, images, trial.spec.seed)
-            ids = subsample(examples, classes, images.classes, question.examples, question.seed)
-            spectrum = _spectrum(module, images, ids, device, question.memory_gb)
-            ranges = _ranges(len(spectrum.singular), question.ranges)
-            draws = tuple(spectrum.draws(one, question.draws, ranges, advance) for one in asked)
-            found.append(TrialSpectra(trial, spectrum.rows, spectrum.columns, draws))
+        for trial, spectrum, cuts in zip(trials, spectra, ranges, strict=True):
+            draws = []
+            for one in asked:
+                draws.append(spectrum.draws(one, question.draws, cuts, advance))
+                console.print(f"{trial.label}: {one.title}, {question.draws} draws", style="dim")
+            found.append(TrialSpectra(trial, spectrum.rows, spectrum.columns, tuple(draws)))
     analysis = Analysis(settings, tuple(found))
     key = write_analysis(prepared.storage, prepared.record, analysis, images, device)
     console.print(spectrum_table(analysis))
     console.print(f"spectrum: {prepared.storage.uri}/{key}", soft_wrap=True)
+
+
+def _device(trial: PlannedTrial) -> torch.device:
+    try:
+        return device_of(trial.spec)
+    except RuntimeError as error:  # no GPU here: that is the user's to mend
+        raise UserError(str(error)) from None
 
 
 def _spectrum(module: nn.Module, images: ImageData, ids: Labels, device: torch.device, memory_gb: float) -> Spectrum:

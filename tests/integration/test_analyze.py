@@ -173,6 +173,7 @@ def test_a_damaged_checkpoint_is_named(here: Path, tmp_path: Path) -> None:
         (("--augmentations", "noise:-1"), "--augmentations: noise:-1: the bound"),
         (("--ranges", "61", "--examples", "2"), "--ranges: 60 singular values cannot be split into 61 ranges"),
         (("--memory", "0.001", "--examples", "20"), "--memory: a Jacobian of 1,200 rows"),
+        (("--set", "resources.gpus=1", "--set", "seeds=[0]"), "no checkpoint of epoch 2"),  # another kind of device
     ],
 )
 def test_what_cannot_be_asked(here: Path, options: tuple[str, ...], message: str) -> None:
