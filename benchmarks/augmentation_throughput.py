@@ -18,7 +18,6 @@ import argparse
 import multiprocessing
 import os
 import random
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -27,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from environment import ROOT, write_result
+from environment import ROOT, summary, write_result
 from pydantic import TypeAdapter
 from torchvision.transforms import v2
 
@@ -250,10 +249,10 @@ def measure(side: int, rounds: int, device: torch.device) -> dict[str, Any]:
         loaders.close()
     results = {}
     for name, ways in rates.items():
-        results[name] = {"images_per_second": {way: _summary(values) for way, values in ways.items()}}
+        results[name] = {"images_per_second": {way: summary(values, 3) for way, values in ways.items()}}
         for base in [way for way in ways if way.startswith("per image")]:
             results[name][f"times as fast as {base}"] = {
-                way: _summary([ours / theirs for ours, theirs in zip(ways[way], ways[base], strict=True)])
+                way: summary([ours / theirs for ours, theirs in zip(ways[way], ways[base], strict=True)], 3)
                 for way in ways
                 if way.startswith("batched")
             }
@@ -307,14 +306,6 @@ def _operation(spec: Any, side: int) -> Any:
     if spec == "loss_guided":
         spec = {"name": "loss_guided", "candidates": CANDIDATES}
     return TypeAdapter(Operation).validate_python(spec)
-
-
-def _summary(values: list[float]) -> dict[str, Any]:
-    return {
-        "mean": round(statistics.mean(values), 3),
-        "std": round(statistics.stdev(values), 3),
-        "values": [round(value, 3) for value in values],
-    }
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ import json
 import os
 import platform
 import shutil
+import statistics
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,15 @@ def write_result(name: str, payload: dict[str, Any]) -> Path:
     text = json.dumps({"benchmark": name, **payload, "machine": describe_machine()}, indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
     return path
+
+
+def summary(values: Sequence[float], digits: int = 4) -> dict[str, Any]:
+    """Mean, sample standard deviation (None of a single value) and every value, rounded."""
+    return {
+        "mean": round(statistics.mean(values), digits),
+        "std": round(statistics.stdev(values), digits) if len(values) > 1 else None,
+        "values": [round(value, digits) for value in values],
+    }
 
 
 def _cpu_model() -> str:

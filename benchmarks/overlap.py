@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from environment import ROOT, write_result
+from environment import ROOT, summary, write_result
 
 import specs
 from selection.mapper import SerialMapper
@@ -142,10 +142,10 @@ def _row(finished: Sequence[Finished]) -> dict[str, Any]:
         "cell_hash": cell_hash(finished[0][0].spec),
         "n": len(finished),
         "selections": [len(result.selections) for result, _ in finished],
-        "test_accuracy": _summary([result.test_accuracy for result, _ in finished], 5),
-        "training_time": _summary([sum(epoch.training_time for epoch in times.epochs) for _, times in finished]),
-        "train": _summary([sum(epoch.train for epoch in times.epochs) for _, times in finished]),
-        "seconds_a_selection": {part: _summary(values) for part, values in parts.items()},
+        "test_accuracy": summary([result.test_accuracy for result, _ in finished], 5),
+        "training_time": summary([sum(epoch.training_time for epoch in times.epochs) for _, times in finished]),
+        "train": summary([sum(epoch.train for epoch in times.epochs) for _, times in finished]),
+        "seconds_a_selection": {part: summary(values) for part, values in parts.items()},
         "mean_staleness_in_steps": round(statistics.mean(stale), 2) if stale else None,
     }
 
@@ -156,17 +156,9 @@ def _first(times: TrialTimes) -> dict[str, float]:
     return {part: getattr(epoch, part) for part in ("stall", "selection", "background", "proxies")}
 
 
-def _summary(values: Sequence[float], digits: int = 4) -> dict[str, Any]:
-    return {
-        "mean": round(statistics.mean(values), digits),
-        "std": round(statistics.stdev(values), digits) if len(values) > 1 else None,
-        "values": [round(value, digits) for value in values],
-    }
-
-
-def _text(summary: dict[str, Any], scale: float = 1.0) -> str:
-    deviation = "" if summary["std"] is None else f" ± {summary['std'] * scale:.3g}"
-    return f"{summary['mean'] * scale:.3g}{deviation}"
+def _text(found: dict[str, Any], scale: float = 1.0) -> str:
+    deviation = "" if found["std"] is None else f" ± {found['std'] * scale:.3g}"
+    return f"{found['mean'] * scale:.3g}{deviation}"
 
 
 if __name__ == "__main__":

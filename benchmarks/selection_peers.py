@@ -15,7 +15,6 @@ Needs the extra `peers`.
 
 import argparse
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from environment import ROOT, write_result
+from environment import ROOT, summary, write_result
 
 from selection import Proxies, select
 
@@ -131,17 +130,9 @@ def _compare(n: int, k: int, rounds: int) -> dict[str, Any]:
         "n": n,
         "k": k,
         "columns": 10,
-        "seconds": {name: _summary(taken) for name, taken in seconds.items()},
-        "times_as_fast": {name: _summary(found) for name, found in ratios.items()},
+        "seconds": {name: summary(taken) for name, taken in seconds.items()},
+        "times_as_fast": {name: summary(found) for name, found in ratios.items()},
         "value_against_submodlib": {"least": min(values), "values": values},
-    }
-
-
-def _summary(values: list[float]) -> dict[str, Any]:
-    return {
-        "mean": round(statistics.mean(values), 4),
-        "std": round(statistics.stdev(values), 4) if len(values) > 1 else None,
-        "values": [round(one, 4) for one in values],
     }
 
 

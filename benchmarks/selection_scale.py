@@ -15,7 +15,6 @@ once: `--parts` names those to take (again).
 
 import argparse
 import json
-import math
 import os
 import statistics
 import subprocess
@@ -28,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from environment import RESULTS, ROOT, write_result
+from environment import RESULTS, ROOT, summary, write_result
 
 from selection import Proxies, plan, select
 
@@ -170,7 +169,7 @@ def first_call(rounds: int) -> Figures:
                     [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
                 )
                 taken.append(float(answer.stdout))
-    return {f"{name}_s": _summary(taken) for name, taken in seconds.items()}
+    return {f"{name}_s": summary(taken, 3) for name, taken in seconds.items()}
 
 
 PARTS: dict[str, Callable[[int], Figures]] = {
@@ -216,7 +215,7 @@ def _measured(rounds: int, work: Callable[[], Any], planned: Any) -> Figures:
         beyond.append(_status("VmHWM") - before)
     figures: Figures = {
         "seconds": [round(taken, 3) for taken in seconds],
-        **{name: value for name, value in _summary(seconds).items() if name != "values"},
+        **{name: value for name, value in summary(seconds, 3).items() if name != "values"},
         "beyond_input_gb": round(max(beyond) / 1e9, 3),
     }
     if planned is not None:
@@ -235,15 +234,6 @@ def _reset_peak() -> int:
 def _status(field: str) -> int:
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) * 1024
-
-
-def _summary(values: list[float]) -> Figures:
-    deviation = statistics.stdev(values) if len(values) > 1 else math.nan
-    return {
-        "mean": round(statistics.mean(values), 3),
-        "std": None if math.isnan(deviation) else round(deviation, 3),
-        "values": [round(value, 3) for value in values],
-    }
 
 
 if __name__ == "__main__":

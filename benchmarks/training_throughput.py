@@ -18,11 +18,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
-from typing import Any
 
 import numpy as np
 import torch
-from environment import ROOT, write_result
+from environment import ROOT, summary, write_result
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
@@ -114,9 +113,9 @@ def main() -> int:
             "batch": BATCH,
             "images": arguments.images,
             "rounds": arguments.rounds,
-            "images_per_second": {name: _summary(values) for name, values in rates.items()},
+            "images_per_second": {name: summary(values, 3) for name, values in rates.items()},
             "compared_with": best,
-            "ratio": _summary(ratios),
+            "ratio": summary(ratios, 3),
             "reach": REACH,
             "load_average_1min": round(os.getloadavg()[0], 2),
         },
@@ -181,14 +180,6 @@ def _images(count: int) -> ImageData:
 
     half = np.full(3, 0.5, np.float32)
     return ImageData(draw(count), draw(100), tuple("0123456789"), "random", half, half / 2)
-
-
-def _summary(values: list[float]) -> dict[str, Any]:
-    return {
-        "mean": round(statistics.mean(values), 3),
-        "std": round(statistics.stdev(values), 3),
-        "values": [round(value, 3) for value in values],
-    }
 
 
 if __name__ == "__main__":

@@ -34,24 +34,18 @@ class Costs:
         """Costs of some examples to all candidates, (rows, candidates)."""
         if self.matrix is not None:
             return self.matrix[rows]
-        out = np.empty((len(rows), self.candidates.count), np.float32)
-        block_costs(self.ground.some(rows).arrays, self.candidates.arrays, self.metric.arguments, 0, len(rows), out)
-        return out
+        return _all_pairs(self.ground.some(rows), self.candidates, self.metric.arguments)
 
     def to_ground(self, chosen: Int64) -> Float32:
         """Costs of some candidates to all examples, (chosen, ground)."""
         if self.matrix is not None:
             return self.matrix[chosen]
-        return self._computed(chosen, self.metric.arguments)
+        return _all_pairs(self.candidates.some(chosen), self.ground, self.metric.arguments)
 
     def squares(self, j: int) -> Float32:
         """d_ij^2 of a candidate to all examples, (ground,)."""
-        return self._computed(np.array([j]), (FROBENIUS, np.float32(0), np.float32(np.inf)))[0]
-
-    def _computed(self, chosen: Int64, metric: tuple[int, np.float32, np.float32]) -> Float32:
-        out = np.empty((len(chosen), self.ground.count), np.float32)
-        block_costs(self.candidates.some(chosen).arrays, self.ground.arrays, metric, 0, len(chosen), out)
-        return out
+        unbounded = (FROBENIUS, np.float32(0), np.float32(np.inf))
+        return _all_pairs(self.candidates.some(np.array([j])), self.ground, unbounded)[0]
 
     def gains(self, chosen: Int64, nearest_cost: Float32, weights: Float64, crew: Crew) -> Float64:
         """The marginal gains of some candidates: what `gain` says of each, faster. O(ground * dim) each."""
@@ -75,19 +69,25 @@ def spread(n: int, most: int) -> Int64:
     return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
 
 
+def _all_pairs(rows: Points, columns: Points, metric: tuple[int, np.float32, np.float32]) -> Float32:
+    out = np.empty((rows.count, columns.count), np.float32)
+    _block(rows.arrays, columns.arrays, metric, out)
+    return out
+
+
 @kernel
-def block_costs(rows, columns, metric, top, bottom, out):  # type: ignore[no-untyped-def]
-    """Costs of rows top..bottom to all columns."""
+def _block(rows, columns, metric, out):  # type: ignore[no-untyped-def]
+    """out[i, j] = cost of row i to column j."""
     points, norms, others, other_norms = rows
     to_points, to_norms, to_others, to_other_norms = columns
     objective, rate, empty = metric
-    n = out.shape[1]
+    height, n = out.shape
     spare = np.empty((_TALL, _WIDE), np.float32)
     for left in range(0, n, _WIDE):
         right = min(left + _WIDE, n)
-        for upper in range(top, bottom, _TALL):
-            lower = min(upper + _TALL, bottom)
-            part = out[upper - top : lower - top]
+        for upper in range(0, height, _TALL):
+            lower = min(upper + _TALL, height)
+            part = out[upper:lower]
             tile_squares(
                 points, norms, others, other_norms, upper, lower,
                 to_points, to_norms, to_others, to_other_norms, left, right, part, spare, left,

@@ -26,9 +26,9 @@ from selection.tiles import FROBENIUS
 _SINGLE = 32  # gains computed one by one before many are computed at once
 _BATCH = 64
 _GUESSED_BY = 64  # examples
-_DENSE_DIM = 24  # below this, computing a cost again is cheaper than keeping it
-_FEW = 24  # entries for each example and candidate: below this, listing them for the candidates, too, pays
 _AT_ONCE = 1 << 20  # costs
+_FEW = 24  # entries for each example and candidate: below this, listing them for the candidates, too, pays
+_DENSE_DIM = 24  # below this, computing a cost again is cheaper than keeping it
 _FRESH_DIM = 192  # the same where the memory for them has to be made first
 _DENSE_SHARE = 2  # 1 / the share of the limit that kept costs may take: the lists need the rest
 
