@@ -65,49 +65,24 @@ def tile_squares(  # type: ignore[no-untyped-def]
     _differences(points, top, bottom, columns, left, right, out, at)
     if others is not None:  # decided by type: without embeddings, what follows is not compiled
         _differences(others, top, bottom, more, left, right, spare, np.int64(0))
-        _outer_squares(
-            points, norms, others, other_norms, top, bottom,
-            columns, column_norms, more, more_norms, left, right, out, spare, at,
-        )  # fmt: skip
-
-
-@inner
-def _outer_squares(  # type: ignore[no-untyped-def]
-    points,
-    norms,
-    others,
-    other_norms,
-    top,
-    bottom,
-    columns,
-    column_norms,
-    more,
-    more_norms,
-    left,
-    right,
-    out,
-    spare,
-    at,
-):
-    """out[i, at + j] = ||a_i ⊗ b_i - a_j ⊗ b_j||^2, from the squared differences of the a in out, of the b in spare."""
-    for i in range(bottom - top):
-        a_i, b_i = norms[top + i], other_norms[top + i]
-        row, other = out[i, at : at + right - left], spare[i]
-        low = False
-        for j in range(right - left):
-            # ||Δa ⊗ b̄ + ā ⊗ Δb||^2, with ā and b̄ the means of the two: |ā|^2 = (a_i + a_j)/2 - da/4, and
-            # Δa·ā = (a_i - a_j)/2
-            a_j, b_j = column_norms[left + j], more_norms[left + j]
-            da, db = np.float64(row[j]), np.float64(other[j])
-            terms = 0.5 * (da * (b_i + b_j) + db * (a_i + a_j))
-            square = terms - 0.5 * da * db + 0.5 * (a_i - a_j) * (b_i - b_j)
-            cancelled = square < _CANCELLED * terms
-            low |= cancelled
-            row[j] = -1.0 if cancelled else square
-        if low:
+        for i in range(bottom - top):
+            a_i, b_i = norms[top + i], other_norms[top + i]
+            row, other = out[i, at : at + right - left], spare[i]
+            low = False
             for j in range(right - left):
-                if row[j] < 0:
-                    row[j] = _outer_square(points, others, top + i, columns, more, left + j)
+                # ||Δa ⊗ b̄ + ā ⊗ Δb||^2, with ā and b̄ the means of the two: |ā|^2 = (a_i + a_j)/2 - da/4, and
+                # Δa·ā = (a_i - a_j)/2
+                a_j, b_j = column_norms[left + j], more_norms[left + j]
+                da, db = np.float64(row[j]), np.float64(other[j])
+                terms = 0.5 * (da * (b_i + b_j) + db * (a_i + a_j))
+                square = terms - 0.5 * da * db + 0.5 * (a_i - a_j) * (b_i - b_j)
+                cancelled = square < _CANCELLED * terms
+                low |= cancelled
+                row[j] = -1.0 if cancelled else square
+            if low:
+                for j in range(right - left):
+                    if row[j] < 0:
+                        row[j] = _outer_square(points, others, top + i, columns, more, left + j)
 
 
 @inner
