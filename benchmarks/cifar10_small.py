@@ -2,7 +2,6 @@
 
 Runs the sweep, or goes on with it, and keeps its table; `--stored` only keeps the table of what is finished.
 
-    tar -xJf ../shared/data/cifar10-jpeg.tar.xz -C data/cifar10
     python benchmarks/cifar10_small.py --root data/cifar10 [--storage runs] [--stored]
 """
 

@@ -39,12 +39,14 @@ def commit() -> str:
     return head + ("+changes" if changed else "")
 
 
-def write_result(name: str, payload: dict[str, Any]) -> Path:
-    """Write `benchmarks/results/<name>.json`: the figures, and the machine they were taken on."""
-    path = RESULTS / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_result(name: str, payload: dict[str, Any], folder: Path = RESULTS) -> Path:
+    """Write `<folder>/<name>.json`: the figures, and the machine they were taken on. A file is there whole or not."""
+    path = folder / f"{name}.json"
+    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"benchmark": name, **payload, "machine": describe_machine()}, indent=2, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    aside = path.with_suffix(".part")
+    aside.write_text(text + "\n", encoding="utf-8")
+    aside.replace(path)
     return path
 
 

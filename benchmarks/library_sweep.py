@@ -19,17 +19,19 @@ def run_and_keep(name: str, claim: str | None) -> int:
     parser.add_argument("--root", required=True, help="folder with train/<class>/* and test/<class>/*")
     parser.add_argument("--storage", default="runs")
     parser.add_argument("--stored", action="store_true", help="only keep the table of what is finished")
+    parser.add_argument("--variant", default=name, help="another name for a sweep that --set makes another")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="as in `medoid run`")
     arguments = parser.parse_args()
-    medoid = str(Path(sys.executable).with_name("medoid"))
+    medoid, variant = str(Path(sys.executable).with_name("medoid")), arguments.variant
     if arguments.stored:
-        command = [medoid, "report", name, "--storage", arguments.storage]
+        command = [medoid, "report", variant, "--storage", arguments.storage]
     else:
-        command = [medoid, "run", name, "--set", f"dataset.root={arguments.root}"]
-        command += ["--set", f"storage.path={arguments.storage}"]
+        fields = [f"dataset.root={arguments.root}", f"storage.path={arguments.storage}", f"name={variant}"]
+        command = [medoid, "run", name, *(part for field in [*fields, *arguments.set] for part in ("--set", field))]
     code = subprocess.run(command, check=False).returncode
-    report = Path(arguments.storage) / name / "report"
+    report = Path(arguments.storage) / variant / "report"
     table = list(csv.DictReader(io.StringIO((report / "table.csv").read_text())))
-    (RESULTS / f"{name}.md").write_text((report / "table.md").read_text())
-    path = write_result(name, {"spec": f"specs/library/{name}.yaml", "table": table})
+    (RESULTS / f"{variant}.md").write_text((report / "table.md").read_text())
+    path = write_result(variant, {"spec": f"specs/library/{name}.yaml", "set": arguments.set, "table": table})
     print(f"-> {path.relative_to(ROOT)}")
     return code

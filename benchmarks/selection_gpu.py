@@ -134,7 +134,9 @@ class Record:
                 "machine": describe_machine(),
             }
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            aside = self.path.with_suffix(".part")  # a call that is killed loses a round at most
+            aside.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            aside.replace(self.path)
 
     def show(self, part: Part) -> bool:
         """Print a part's means; whether the device's is over the limit."""

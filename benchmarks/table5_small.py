@@ -4,8 +4,8 @@
 copy of 50 % subsets: the five strategies, three seeds. Runs the sweep, or goes on with it, and keeps its table;
 `--stored` only keeps the table of what is finished.
 
-    tar -xJf ../shared/data/cifar10-jpeg.tar.xz -C data/cifar10
     python benchmarks/table5_small.py --root data/cifar10 [--storage runs] [--stored]
+    python benchmarks/table5_small.py … --variant NAME --set FIELD=VALUE …        the same with other fields
 """
 
 import sys

@@ -20,25 +20,21 @@ configure()  # before anything imports ray
 
 from orchestrator.cluster import connect, disconnect  # noqa: E402
 from orchestrator.preparation import Library, PlannedTrial, prepare, write_sweep  # noqa: E402
+from orchestrator.watching import Watchers  # noqa: E402
 from specs import load  # noqa: E402
-from workers.records import EpochRecord, EpochTimes, StoppedTrial, TrialError, TrialTimes, load_record  # noqa: E402
+from workers.records import StoppedTrial, TrialError, TrialTimes, load_record  # noqa: E402
 from workers.records import trial_key as key  # noqa: E402
 
 LIMIT_S = 1.0
 TRIALS = 13
 
 
-class Stopwatch:
+class Stopwatch(Watchers):
     """Notes when each trial ended."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.ended: list[tuple[str, float]] = []
-
-    def started(self, trial: PlannedTrial) -> None:
-        pass
-
-    def epoch(self, trial: PlannedTrial, record: EpochRecord, times: EpochTimes) -> None:
-        pass
 
     def finished(self, trial: PlannedTrial) -> None:
         self.ended.append((trial.id, time.perf_counter()))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from specs import SweepSpec
+    from specs.resources import Storage
 
 app = typer.Typer(
     name="medoid",
@@ -67,20 +68,25 @@ def schema() -> None:
 
 
 @app.command()
-def plan(spec: Spec, set: Set = None) -> None:
+def plan(
+    spec: Spec,
+    set: Set = None,
+    address: Annotated[
+        str | None, typer.Option(help="Plan for a cluster: http://HOST:8265; or auto, the one this node is in.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
     """Say what a sweep will take: trials, images, memory of selection, hours. Starts nothing."""
-    from orchestrator.plan import concurrency_here, estimate
-    from orchestrator.preparation import Library, prepare
-
     sweep = _load(spec, set)
-    with _refusals():
-        library = Library()
-        prepared = prepare(sweep, library, notify=lambda text: None)
-        estimates = estimate(prepared, library)
-    from orchestrator.tables import plan_table
+    with _refusals() if address in (None, "auto") else _cluster(str(address)):
+        from orchestrator.planning import outlook_on
+        from orchestrator.tables import plan_table
 
-    at_once = concurrency_here(prepared.trials[0].spec)
-    _console().print(plan_table(prepared, estimates, at_once))
+        outlook = outlook_on(sweep, address, _console(error=True))
+    if as_json:
+        typer.echo(outlook.to_json())
+    else:
+        _console().print(plan_table(outlook))
 
 
 @app.command()
@@ -94,24 +100,93 @@ def run(
     from orchestrator.running import run_here
 
     sweep = _load(spec, set)
-    command = " ".join(["medoid", *sys.argv[1:]])
-    with _refusals(), _stopping(f"Stopped. Nothing finished is lost; go on with: {command}"):
+    job = os.environ.get("MEDOID_JOB")  # set by `medoid submit`
+    again = "submit it again to go on" if job else " ".join(["go on with:", "medoid", *sys.argv[1:]])
+    with _refusals(), _stopping(f"Stopped. Nothing finished is lost; {again}"):
         failed = run_here(sweep, _console(), inline=inline, address=address)
     if failed:
         raise typer.Exit(FAILED)
 
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a sweep.")]
-StoragePath = Annotated[str, typer.Option("--storage", help="Folder of sweeps: the spec's storage.path.")]
+Address = Annotated[
+    str,
+    typer.Option(
+        "--address", envvar="RAY_API_SERVER_ADDRESS", help="The cluster's dashboard: http://HOST:8265 or https://HOST."
+    ),
+]
+Wanted = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or a sweep's name for its latest job.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
-def report(name: Name, storage: StoragePath = "runs") -> None:
+def submit(
+    spec: Spec,
+    address: Address,
+    set: Set = None,
+    again: Annotated[bool, typer.Option("--again", help="Send it even if it is finished.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Send a sweep to a Ray cluster, where it runs as `medoid run` does here; again = continue."""
+    sweep = _load(spec, set)
+    with _cluster(address):
+        from orchestrator.jobs.commands import submit_sweep
+
+        submit_sweep(sweep, address, _console(), again=again, as_json=as_json)
+
+
+@app.command("list")
+def list_(address: Address, as_json: Json = False) -> None:
+    """List the sweeps that were sent to a cluster."""
+    with _cluster(address):
+        from orchestrator.jobs.commands import list_jobs
+
+        list_jobs(address, _console(), as_json=as_json)
+
+
+@app.command()
+def status(job: Wanted, address: Address, as_json: Json = False) -> None:
+    """Say how a sweep stands that was sent to a cluster, and what it said last."""
+    with _cluster(address):
+        from orchestrator.jobs.commands import show_status
+
+        show_status(job, address, _console(), as_json=as_json)
+
+
+@app.command()
+def logs(
+    job: Wanted,
+    address: Address,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job ends.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Print what a sweep that was sent to a cluster has printed there."""
+    with _cluster(address), _stopping("The job goes on."):
+        from orchestrator.jobs.commands import show_log
+
+        show_log(job, address, lambda text: typer.echo(text, nl=False), follow=follow, as_json=as_json)
+
+
+@app.command()
+def stop(job: Wanted, address: Address, as_json: Json = False) -> None:
+    """Stop a sweep that was sent to a cluster. Nothing finished is lost: submit it again to go on."""
+    with _cluster(address):
+        from orchestrator.jobs.commands import stop_job
+
+        stop_job(job, address, _console(), as_json=as_json)
+
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a sweep.")]
+StoragePath = Annotated[str, typer.Option("--storage", help="Folder of sweeps, or s3://…: the spec's storage.path.")]
+Endpoint = Annotated[str | None, typer.Option(help="URL of the S3 server, as the spec's storage.endpoint.")]
+
+
+@app.command()
+def report(name: Name, storage: StoragePath = "runs", endpoint: Endpoint = None) -> None:
     """Write a sweep's tables and figures anew, from what is stored."""
     from orchestrator.reporting import write_stored_report
 
     with _refusals():
-        write_stored_report(storage, name, _console())
+        write_stored_report(_place(storage, endpoint), name, _console())
 
 
 @analyze.command()
@@ -148,13 +223,14 @@ def spectrum(
 def ui(
     name: Name,
     storage: StoragePath = "runs",
+    endpoint: Endpoint = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Open MLflow on a sweep's store."""
     from orchestrator.reporting import stored_sweep
     from orchestrator.ui import serve_ui
 
-    with _refusals(), serve_ui(stored_sweep(storage, name), port) as server:
+    with _refusals(), serve_ui(stored_sweep(_place(storage, endpoint), name), port) as server:
         typer.echo(f"MLflow is at {server.url} (Ctrl-C stops it)")
         with contextlib.suppress(KeyboardInterrupt):
             server.wait()
@@ -180,6 +256,19 @@ def _load(spec: str, overrides: list[str] | None) -> "SweepSpec":
         raise Refused(str(error)) from None
 
 
+def _place(path: str, endpoint: str | None) -> "Storage":
+    from pydantic import ValidationError
+
+    from specs.resources import Storage
+
+    try:
+        return Storage(path=path, endpoint=endpoint)
+    except ValidationError as error:
+        found = error.errors(include_url=False)[0]
+        option = {"path": "--storage", "endpoint": "--endpoint"}[str(found["loc"][0])]
+        raise Refused(f"medoid: {option}: {found['ctx']['error']}") from None
+
+
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
     """Turn the errors that a user can mend into one message; the others are ours, and keep their trace."""
@@ -189,6 +278,18 @@ def _refusals() -> Iterator[None]:
         yield
     except user_errors() as error:
         raise Refused(f"medoid: {error}") from None
+
+
+@contextlib.contextmanager
+def _cluster(address: str) -> Iterator[None]:
+    """As `_refusals`, with what Ray needs set before it is imported; that takes seconds, which no token does not."""
+    with _refusals():
+        from orchestrator.cluster import configure
+        from orchestrator.jobs.token import find_token
+
+        find_token(address)
+        configure()
+        yield
 
 
 @contextlib.contextmanager
@@ -206,10 +307,10 @@ def _stopping(message: str) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _console() -> "Console":
+def _console(error: bool = False) -> "Console":
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, stderr=error)
 
 
 def _columns(rows: list[tuple[str, ...]]) -> str:

@@ -46,8 +46,10 @@ def configure() -> None:
         os.environ.setdefault(name, value)
 
 
-def connect(address: str | None) -> None:
+def connect(address: str | None, namespace: str | None = None) -> None:
     """Start a cluster on this machine, or join the one at `address` (`auto`: the one this node is in).
+
+    What is named there is found within `namespace` only: sweeps that share a cluster do not see each other's.
 
     Token authentication is always on. A local cluster's token is Ray's own, in ~/.ray/auth_token.
     """
@@ -57,7 +59,7 @@ def connect(address: str | None) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     if address is None:
         options["include_dashboard"] = False
-    ray.init(address=address or "local", **options)
+    ray.init(address=address or "local", namespace=namespace, **options)
 
 
 def nodes() -> list[Node]:
@@ -81,12 +83,22 @@ def concurrent_trials(resources: Resources, cluster: list[Node]) -> int:
             fits = min(fits, node.gpus // resources.gpus)
         workers += int(fits)
     if workers < resources.workers:
-        has = ", ".join(f"{node.cpus:g} CPUs + {node.gpus:g} GPUs" for node in cluster) or "no nodes"
         raise PlacementError(
             f"resources: a trial asks for workers = {resources.workers} with cpus = {resources.cpus} and "
-            f"gpus = {resources.gpus} each, of which {workers} fit; the cluster has {has}"
+            f"gpus = {resources.gpus} each, of which {workers} fit; the cluster has {_listed(cluster)}"
         )
     return workers // resources.workers
+
+
+def describe(cluster: list[Node]) -> str:
+    """A cluster in words, such as `2 nodes with 16 CPUs and 4 GPUs`."""
+    count = f"{len(cluster)} node{'s' if len(cluster) != 1 else ''}"
+    gpus = sum(node.gpus for node in cluster)
+    return f"{count} with {sum(node.cpus for node in cluster):g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
+
+
+def _listed(cluster: list[Node]) -> str:
+    return ", ".join(f"{node.cpus:g} CPUs + {node.gpus:g} GPUs" for node in cluster) or "no nodes"
 
 
 def disconnect() -> None:

@@ -20,7 +20,7 @@ def run_inline(prepared: Prepared, watcher: Watcher) -> None:
             "sweep.asha: early stopping compares trials that run side by side; leave --inline or asha out"
         )
     for trial in prepared.pending:
-        assignment = Assignment(trial.id, trial.spec, prepared.storage.uri)
+        assignment = Assignment(trial.id, trial.spec, prepared.storage)
         watcher.started(trial)
         reached = 0
         try:

@@ -2,15 +2,20 @@
 
 import getpass
 import importlib
+import itertools
 import logging
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from orchestrator.tracked import WITNESS, Begin, End, Point, Points, Series
+from orchestrator.tracking_access import access_error
+from workers.naming import unique_name
+from workers.scratch import scratch
+from workers.storage import LocalStorage, Storage
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +25,8 @@ OUTCOME_TAGS = ("error", "stopped_at_epoch")  # of an earlier attempt; void once
 
 # What mlflow 3.17.2's validation allows in one log_batch.
 METRICS_PER_BATCH, PARAMS_PER_BATCH, TAG_LENGTH = 1000, 100, 8000
+
+CONNECTIONS = 4  # requests to a server at a time, as many as MLflow's has processes
 
 # The store has answered, and will give the same answer again: every other error may pass.
 REFUSALS = frozenset(
@@ -66,7 +73,7 @@ class MlflowRuns:
     uri: str
     experiment: str
     sweep_id: str
-    folder: Path  # where relative artifact files start
+    storage: Storage  # holds the files that become artifacts
     artifacts: str | None  # artifact location of a new experiment
     _client: Any = None
     _parent: _Run | None = None
@@ -77,38 +84,58 @@ class MlflowRuns:
     def write(self, entries: Sequence[Begin | Points | End]) -> None:
         """Write entries, in order for each run; what the store will never take is left out with a warning.
 
-        Raises StoreAwayError where the store does not answer; then all entries have to come again.
+        Raises StoreAwayError where the store does not answer, AccessError where it does not let us in; then all
+        entries have to come again.
         """
         try:
             if self._client is None:
-                self._connect()
-            for entry in merged(entries):
-                self._write_or_refuse(entry)
+                self._client = self._connected()
+                self._look_up()
+            self._write_all(merged(entries))
         except Exception as error:
             self._client = None
-            raise StoreAwayError(_one_line(error)) from error
+            raise access_error(error) or StoreAwayError(_one_line(error)) from error
 
-    def _connect(self) -> None:
+    def check_access(self) -> None:
+        """Ask the store for next to nothing. Raises AccessError where it does not let us in.
+
+        Waits for the answer, 10 s at most; a store that gives none is no error, it may be back any time.
+        """
+        try:
+            self._connected().search_experiments(max_results=1)
+        except Exception as error:  # noqa: BLE001 - what is no refusal may pass, whatever it is
+            refusal = access_error(error)
+            if refusal is not None:
+                raise refusal from None
+            logger.info("MLflow at %s does not answer yet: %s", self.uri, _one_line(error))
+
+    def _connected(self) -> Any:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         mlflow = importlib.import_module("mlflow")  # takes seconds, hence not at import of this module
         logging.getLogger("mlflow").setLevel(logging.WARNING)
-        self._client = mlflow.MlflowClient(tracking_uri=self.uri)
-        self._look_up()
+        return mlflow.MlflowClient(tracking_uri=self.uri)
 
     def _look_up(self) -> None:
-        """Ask the store anew which runs it has."""
-        known = self._client.get_experiment_by_name(self.experiment)
+        """Ask the store anew which runs it has.
+
+        A server that answered too late may have made a run that was then made again: one of them is kept.
+        """
+        there = self._client.get_experiment_by_name(self.experiment)
         self._experiment_id = (
-            known.experiment_id
-            if known
+            there.experiment_id
+            if there
             else self._client.create_experiment(self.experiment, artifact_location=self.artifacts)
         )
         self._parent, self._children = None, {}
         for found in self._search(f"tags.`{SWEEP_TAG}` = '{self.sweep_id}'"):
             run = _Run(found.info.run_id, found.info.status, dict(found.data.tags))
             trial = run.tags.get(TRIAL_TAG)
+            known = self._parent if trial is None else self._children.get(trial)
+            if known is not None:
+                twin, run = sorted((known, run), key=lambda one: (one.complete, one.status == "FINISHED"))
+                self._client.delete_run(twin.id)
             if trial is None:
                 self._parent = run
             else:
@@ -123,9 +150,42 @@ class MlflowRuns:
             if not token:
                 return
 
+    def _write_all(self, entries: Sequence[Begin | Points | End]) -> None:
+        """The sweep's own entries in their places among the others; trials beside each other."""
+        trials: dict[str, list[Begin | Points | End]] = {}
+        for entry in entries:
+            if isinstance(entry, Begin):
+                self._begins[entry.trial] = entry
+            if entry.trial is None:
+                self._write_trials(list(trials.values()))
+                trials = {}
+                self._write_or_refuse(entry)
+            else:
+                trials.setdefault(entry.trial, []).append(entry)
+        self._write_trials(list(trials.values()))
+
+    def _write_trials(self, trials: Sequence[Sequence[Begin | Points | End]]) -> None:
+        """A server answers several requests at a time; an SQLite file takes one writer."""
+        if len(trials) > 1 and not self.uri.startswith("sqlite:"):
+            if self._parent is None and None in self._begins:
+                self._run(None)  # once, before several look for it
+            with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="mlflow") as connections:
+                trials = list(connections.map(self._write_or_leave, trials))
+        for entry in itertools.chain.from_iterable(trials):
+            self._write_or_refuse(entry)
+
+    def _write_or_leave(self, entries: Sequence[Begin | Points | End]) -> Sequence[Begin | Points | End]:
+        """Write a trial's entries; those from the first on that the store refuses are left, and returned."""
+        for place, entry in enumerate(entries):
+            try:
+                self._write(entry)
+            except Exception as error:
+                if not _refused(error):
+                    raise
+                return entries[place:]
+        return ()
+
     def _write_or_refuse(self, entry: Begin | Points | End) -> None:
-        if isinstance(entry, Begin):
-            self._begins[entry.trial] = entry
         try:
             try:
                 self._write(entry)
@@ -190,6 +250,9 @@ class MlflowRuns:
         self._log(run, (), begin.params, changed)
 
     def _end(self, run: _Run, end: End) -> None:
+        if end.trial is None:
+            self._look_up()  # for twins
+            run = self._run(None) or run
         self._log(run, end.points, tags=end.tags)
         uploaded = self._upload(run, end.files)
         self._client.set_terminated(run.id, status=end.status, end_time=end.at)
@@ -234,41 +297,54 @@ class MlflowRuns:
 
     def _upload(self, run: _Run, files: Mapping[str, str]) -> bool:
         """Log artifacts; False, with a warning, where they cannot be kept though the store itself is there."""
-        present = {name: self.folder / path for name, path in files.items() if (self.folder / path).is_file()}
-        for name in files.keys() - present.keys():
-            logger.warning("%s is gone: not logged to MLflow as %s", self.folder / files[name], name)
-        if not present:
-            return True
-        with tempfile.TemporaryDirectory(prefix="medoid-artifacts-") as stage:
-            for name, path in present.items():  # links give files their artifact's name without a copy
-                link = Path(stage, name)
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(path.absolute())
+        with scratch(f"artifacts-{unique_name(self.storage.uri)}") as folder:
+            stage, gone = Path(folder, "files"), 0
+            for name, key in files.items():
+                try:
+                    self._bring(key, stage / name)
+                except FileNotFoundError:
+                    gone += 1
+                    logger.warning("%s/%s is gone: not logged to MLflow as %s", self.storage.uri, key, name)
+            if gone == len(files):
+                return True
             try:
-                self._client.log_artifacts(run.id, stage)
+                self._client.log_artifacts(run.id, str(stage))
             except Exception as error:  # noqa: BLE001 - every artifact store has errors of its own
                 self._client.get_run(run.id)  # raises if it is the store that is away
                 logger.warning("MLflow's artifact store took no files (the next run tries again): %s", _one_line(error))
                 return False
         return True
 
+    def _bring(self, key: str, place: Path) -> None:
+        """Put a file where its artifact's name says, as a link where it lies on this machine."""
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not isinstance(self.storage, LocalStorage):
+            place.write_bytes(self.storage.read(key))
+        elif self.storage.exists(key):
+            place.symlink_to(self.storage.path(key))
+        else:
+            raise FileNotFoundError(key)
+
 
 def merged(entries: Sequence[Begin | Points | End]) -> list[Begin | Points | End]:
     """The same entries with fewer writes: points of a trial that nothing of that trial stands between are joined."""
-    joined: list[Begin | Points | End] = []
-    places: dict[str | None, int] = {}
+    joined: list[Begin | End | list[Points]] = []
+    places: dict[str | None, list[Points]] = {}
     for entry in entries:
         if not isinstance(entry, Points):
             places.pop(entry.trial, None)
             joined.append(entry)
-        elif entry.trial not in places:
-            places[entry.trial] = len(joined)
-            joined.append(entry)
+        elif entry.trial in places:
+            places[entry.trial].append(entry)
         else:
-            earlier = joined[places[entry.trial]]
-            assert isinstance(earlier, Points)
-            joined[places[entry.trial]] = Points(trial=entry.trial, points=earlier.points + entry.points)
-    return joined
+            places[entry.trial] = [entry]
+            joined.append(places[entry.trial])
+    return [
+        Points(trial=group[0].trial, points=tuple(point for entry in group for point in entry.points))
+        if isinstance(group, list)
+        else group
+        for group in joined
+    ]
 
 
 def _batches(points: Sequence[Point]) -> Iterator[list[Point]]:

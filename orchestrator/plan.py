@@ -1,8 +1,8 @@
-"""What a sweep will take, before anything is started."""
+"""What a sweep will take on this machine, before anything is started."""
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +12,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from orchestrator.estimates import Estimate
 from orchestrator.preparation import Library, PlannedTrial, Prepared
 from selection import Plan, plan
 from specs import TrialSpec
+from specs.resources import Resources
 from workers.assignment import device_of
 from workers.augmentation import Augmenter, LossGuidedCopies, Pool, check_augmentation
 from workers.checks import check_data
@@ -31,20 +33,6 @@ _BATCHES = 4
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """What the trials of one cell (all its seeds) take."""
-
-    label: str
-    trials: int
-    todo: int
-    selected: int | None  # |S|; None where a tolerance decides it while running
-    views: int | None  # images trained on in an epoch
-    selection_bytes: int  # the most that a selection takes in one process, beyond the proxies
-    seconds: float  # a trial, with its cores to itself
-    measured: bool  # on finished trials of the cell; else reckoned from a few steps on this machine
-
-
-@dataclass(frozen=True)
 class _Costs:
     """Seconds on this machine."""
 
@@ -55,13 +43,26 @@ class _Costs:
     selection: float  # a selection
 
 
-def estimate(prepared: Prepared, library: Library) -> list[Estimate]:
-    """Estimate every cell of a sweep: from its finished trials, or from a few training steps on this machine."""
-    cells: dict[str, list[PlannedTrial]] = {}
-    for trial in prepared.trials:
-        cells.setdefault(trial.entry.cell_hash, []).append(trial)
+def estimate(prepared: Prepared, library: Library, only: Collection[str] | None = None) -> dict[str, Estimate]:
+    """Estimate the cells of a sweep: from finished trials, or from a few training steps on this machine.
+
+    By the cells' hashes, in the sweep's order; `only`: of these cells.
+    """
     known: dict[str, _Costs] = {}
-    return [_cell(prepared, trials, library.images(trials[0].spec.dataset), known) for trials in cells.values()]
+    return {
+        cell: _cell(prepared, trials, library.images(trials[0].spec.dataset), known)
+        for cell, trials in _cells(prepared).items()
+        if only is None or cell in only
+    }
+
+
+def uncalibrated(prepared: Prepared) -> dict[Resources, list[str]]:
+    """The cells without a finished trial, which takes training steps to estimate, by what a trial of theirs uses."""
+    found: dict[Resources, list[str]] = {}
+    for cell, trials in _cells(prepared).items():
+        if not any(_seconds_taken(prepared, trials)):
+            found.setdefault(trials[0].spec.resources, []).append(cell)
+    return found
 
 
 def concurrency_here(spec: TrialSpec) -> int:
@@ -79,8 +80,7 @@ def _cell(prepared: Prepared, trials: list[PlannedTrial], images: ImageData, kno
         chosen = Chosen(examples.ids[:size], np.ones(size))
     views = None if size is None else chooser.views(chosen, 0)
     planned = _selection_plan(spec, images, examples, chooser.size)
-    times = [load_record(prepared.storage, trial_key(trial.id, "times.json"), TrialTimes) for trial in trials]
-    totals = [sum(e.training_time + e.evaluation for e in t.epochs) for t in times if t is not None]
+    totals = list(_seconds_taken(prepared, trials))
     if totals:
         seconds = float(np.mean(totals))
     else:
@@ -97,7 +97,23 @@ def _cell(prepared: Prepared, trials: list[PlannedTrial], images: ImageData, kno
         selection_bytes=planned.bytes if planned else 0,
         seconds=seconds,
         measured=bool(totals),
+        at_once=concurrency_here(spec),
     )
+
+
+def _cells(prepared: Prepared) -> dict[str, list[PlannedTrial]]:
+    cells: dict[str, list[PlannedTrial]] = {}
+    for trial in prepared.trials:
+        cells.setdefault(trial.entry.cell_hash, []).append(trial)
+    return cells
+
+
+def _seconds_taken(prepared: Prepared, trials: list[PlannedTrial]) -> Iterator[float]:
+    """Of the trials of a cell that have been run."""
+    for trial in trials:
+        times = load_record(prepared.storage, trial_key(trial.id, "times.json"), TrialTimes)
+        if times is not None:
+            yield sum(epoch.training_time + epoch.evaluation for epoch in times.epochs)
 
 
 def _reckon(chooser: Chooser, costs: _Costs, views: int, copies: int, test: int) -> float:

@@ -1,6 +1,7 @@
 """From a spec to what is to be done: data read and checked, trials identified, finished ones found."""
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -8,6 +9,7 @@ from specs import SpecError, SweepSpec, Trial, TrialSpec, cell_hash, expand, tri
 from specs.dataset import Dataset
 from specs.errors import Problem
 from specs.model import Model
+from specs.resources import Storage as Place
 from workers.checks import check_data, check_model
 from workers.data import ImageData, load_images
 from workers.records import (
@@ -19,11 +21,12 @@ from workers.records import (
     load_record,
     trial_key,
 )
-from workers.storage import LocalStorage, Storage, open_storage
+from workers.storage import Storage, open_storage
 
 if TYPE_CHECKING:  # imports torch
     from workers.weights import Weights
 
+log = logging.getLogger(__name__)
 State = Literal["finished", "stopped", "failed", "started", "new"]
 
 
@@ -59,7 +62,8 @@ class Prepared:
     sweep: SweepSpec
     record: SweepRecord
     trials: tuple[PlannedTrial, ...]
-    storage: LocalStorage
+    storage: Storage
+    remains: tuple[str, ...] = ()  # keys that finished trials were killed before they could delete
 
     @property
     def pending(self) -> list[PlannedTrial]:
@@ -85,39 +89,42 @@ class Library:
             self._weights[model] = read_weights(model)
         return self._weights[model]
 
-    def images(self, dataset: Dataset) -> ImageData:
-        """The images of a dataset. Corruption is not part of them."""
-        kept = {"name", "root", "download", "image_size"}
+    def images(self, dataset: Dataset, notify: Callable[[str], None] = log.info) -> ImageData:
+        """The images of a dataset; `notify` is told of their being fetched. Corruption is not part of them."""
+        kept = {"name", "root", "endpoint", "download", "image_size", "clutter"}
         key = Dataset.model_validate(dataset.model_dump(include=kept))
         if key not in self._sets:
-            self._sets[key] = load_images(key)
+            self._sets[key] = load_images(key, notify=notify)
         return self._sets[key]
 
 
-def sweep_storage(sweep: SweepSpec) -> LocalStorage:
+def sweep_storage(sweep: SweepSpec) -> Storage:
     """The folder of a sweep."""
-    return named_storage(sweep.storage.path, sweep.name)
+    return named_storage(sweep.storage, sweep.name)
 
 
-def named_storage(path: str, name: str) -> LocalStorage:
+def named_storage(place: Place, name: str) -> Storage:
     """The folder of the sweep of this name."""
-    storage = open_storage(f"{path}/{name}")
-    assert isinstance(storage, LocalStorage)
-    return storage
+    return open_storage(f"{place.path.rstrip('/')}/{name}", place.endpoint)
 
 
-def prepare(sweep: SweepSpec, library: Library, notify: Callable[[str], None]) -> Prepared:
+def prepare(
+    sweep: SweepSpec, library: Library, notify: Callable[[str], None], storage: Storage | None = None
+) -> Prepared:
     """Expand a sweep, read its data, check every trial against it, and find what is finished.
+
+    storage  what the trials will write through; by default what the spec names, without the right of a sole writer
 
     Raises SpecError with everything that is wrong, before any work starts.
     """
     trials = expand(sweep)
-    storage = sweep_storage(sweep)
+    storage = storage or sweep_storage(sweep)
+    stored = _stored(storage)
     wrong: dict[str, None] = {}
     planned: list[PlannedTrial] = []
     for dataset in {trial.spec.dataset for trial in trials}:
         notify(f"reading {dataset.name}" + (f" from {dataset.root}" if dataset.root else ""))
-        library.images(dataset)
+        library.images(dataset, notify)
     for trial in trials:
         images = library.images(trial.spec.dataset)
         try:
@@ -127,7 +134,7 @@ def prepare(sweep: SweepSpec, library: Library, notify: Callable[[str], None]) -
             wrong.setdefault(str(error))
             continue
         entry = _entry(trial, images, weights)
-        planned.append(PlannedTrial(entry, trial.spec, _state(storage, entry.id, sweep)))
+        planned.append(PlannedTrial(entry, trial.spec, _state(storage, stored.get(entry.id, ()), entry.id, sweep)))
     _check_models([trial.spec for trial in planned if trial.state != "finished"], library, wrong)
     if wrong:
         raise SpecError([Problem(message, file=sweep.name) for message in wrong])
@@ -137,7 +144,8 @@ def prepare(sweep: SweepSpec, library: Library, notify: Callable[[str], None]) -
         spec=sweep.model_dump(mode="json", exclude_defaults=True),
         trials=tuple(trial.entry for trial in planned),
     )
-    return Prepared(sweep, record, tuple(planned), storage)
+    remains = (key for trial in planned for key in _remains(trial, stored.get(trial.id, ())))
+    return Prepared(sweep, record, tuple(planned), storage, tuple(remains))
 
 
 def _check_models(specs: Iterable[TrialSpec], library: Library, wrong: dict[str, None]) -> None:
@@ -165,26 +173,38 @@ def _entry(trial: Trial, images: ImageData, weights: "Weights | None") -> TrialE
     )
 
 
-def _state(storage: Storage, identity: str, sweep: SweepSpec) -> State:
-    if storage.exists(trial_key(identity, "result.json")):
+def _stored(storage: Storage) -> dict[str, set[str]]:
+    """The keys of every trial that is there, by one listing: asking for each would take minutes in S3."""
+    found: dict[str, set[str]] = {}
+    for key in storage.list("trials"):
+        found.setdefault(key.split("/")[1], set()).add(key)
+    return found
+
+
+def _state(storage: Storage, stored: Collection[str], identity: str, sweep: SweepSpec) -> State:
+    if trial_key(identity, "result.json") in stored:
         return "finished"
-    stopped = load_record(storage, trial_key(identity, "stopped.json"), StoppedTrial)
-    asha = sweep.sweep.asha
-    if stopped is not None and asha is not None and stopped.asha == asha.model_dump(mode="json"):
-        return "stopped"
-    if storage.exists(trial_key(identity, "error.json")):
+    asha, key = sweep.sweep.asha, trial_key(identity, "stopped.json")
+    if asha is not None and key in stored:
+        stopped = load_record(storage, key, StoppedTrial)
+        if stopped is not None and stopped.asha == asha.model_dump(mode="json"):
+            return "stopped"
+    if trial_key(identity, "error.json") in stored:
         return "failed"
-    return "started" if storage.list(trial_key(identity, "checkpoints")) else "new"
+    checkpoints = trial_key(identity, "checkpoints/")
+    return "started" if any(key.startswith(checkpoints) for key in stored) else "new"
+
+
+def _remains(trial: PlannedTrial, stored: Collection[str]) -> list[str]:
+    if trial.state != "finished":
+        return []
+    kept = {checkpoint_key(trial.id, epoch) for epoch in trial.spec.checkpoints.keep}
+    error, checkpoints = trial_key(trial.id, "error.json"), trial_key(trial.id, "checkpoints/")
+    return [key for key in stored if key == error or (key.startswith(checkpoints) and key not in kept)]
 
 
 def write_sweep(prepared: Prepared) -> None:
     """Record the sweep as it is run now, and finish the clean-up of trials that were killed in the midst of it."""
     prepared.storage.write(SWEEP_KEY, prepared.record.to_bytes())
-    for trial in prepared.trials:
-        if trial.state != "finished":
-            continue
-        prepared.storage.delete(trial_key(trial.id, "error.json"))
-        kept = {checkpoint_key(trial.id, epoch) for epoch in trial.spec.checkpoints.keep}
-        for key in prepared.storage.list(trial_key(trial.id, "checkpoints")):
-            if key not in kept:
-                prepared.storage.delete(key)
+    for key in prepared.remains:
+        prepared.storage.delete(key)

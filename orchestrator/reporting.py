@@ -1,8 +1,5 @@
 """Reports from storage, for `medoid run` and `medoid report`."""
 
-from collections.abc import Mapping
-from pathlib import Path
-
 import numpy as np
 from rich.console import Console
 
@@ -13,12 +10,13 @@ from orchestrator.report.paper_terminal import paper_tables
 from orchestrator.report.results import read_results
 from orchestrator.report.terminal import terminal_table
 from orchestrator.report.writing import write_report
-from orchestrator.tracking_uri import store_uri
+from orchestrator.state import tracking_store
 from specs import TrialSpec
+from specs.resources import Storage as Place
 from specs.resources import Tracking
 from workers.data import DataError, corrupt
 from workers.records import SWEEP_KEY, SweepRecord, load_record
-from workers.storage import LocalStorage
+from workers.storage import Storage, open_storage
 
 
 class StoredImages:
@@ -38,34 +36,35 @@ class StoredImages:
         )
 
 
-def report_on(prepared: Prepared, library: Library, console: Console) -> Mapping[str, Path]:
-    """Write the report of a sweep that was just run, and show its table; returns the report's files by name."""
+def report_on(prepared: Prepared, library: Library, console: Console) -> tuple[str, ...]:
+    """Write the report of a sweep that was just run, and show its table; returns the keys of the report's files."""
     return _write(prepared.storage, prepared.record, library, console)
 
 
-def write_stored_report(path: str, name: str, console: Console) -> None:
+def write_stored_report(place: Place, name: str, console: Console) -> None:
     """Write the report of a stored sweep anew."""
-    storage = named_storage(path, name)
-    _write(storage, _record(storage, path, name), Library(), console)
+    storage, record = _stored(place, name)
+    _write(storage, record, Library(), console)
 
 
-def stored_sweep(path: str, name: str) -> str:
+def stored_sweep(place: Place, name: str) -> str:
     """The MLflow store of a stored sweep."""
-    storage = named_storage(path, name)
-    tracking = Tracking.model_validate(_record(storage, path, name).spec.get("tracking", {}))
-    return store_uri(storage.root, tracking)
+    storage, record = _stored(place, name)
+    return tracking_store(storage, Tracking.model_validate(record.spec.get("tracking", {})))
 
 
-def _record(storage: LocalStorage, path: str, name: str) -> SweepRecord:
+def _stored(place: Place, name: str) -> tuple[Storage, SweepRecord]:
+    storage = named_storage(place, name)
     record = load_record(storage, SWEEP_KEY, SweepRecord)
     if record is None:
-        there = sorted(entry.parent.name for entry in Path(path).glob(f"*/{SWEEP_KEY}"))
+        every = open_storage(place.path, place.endpoint)
+        there = [found for found in every.folders("") if every.exists(f"{found}/{SWEEP_KEY}")]
         known = ", ".join(there) or "none"
-        raise UserError(f"no sweep {name!r} in {path}; sweeps there: {known} (another folder: --storage)")
-    return record
+        raise UserError(f"no sweep {name!r} in {place.path}; sweeps there: {known} (another folder: --storage)")
+    return storage, record
 
 
-def _write(storage: LocalStorage, record: SweepRecord, library: Library, console: Console) -> Mapping[str, Path]:
+def _write(storage: Storage, record: SweepRecord, library: Library, console: Console) -> tuple[str, ...]:
     try:
         files = write_report(storage, record, StoredImages(library))
     except DataError as error:  # a report can be written where the data is not
@@ -75,6 +74,5 @@ def _write(storage: LocalStorage, record: SweepRecord, library: Library, console
     console.print(terminal_table(results))
     if (beside := paper_tables(results)) is not None:
         console.print(beside)
-    paths = {key: storage.path(key) for key in files.keys}
-    console.print(f"report: {paths['report/index.html']}", soft_wrap=True)
-    return paths
+    console.print(f"report: {storage.uri}/{files.page}", soft_wrap=True)
+    return files.keys

@@ -2,15 +2,17 @@
 
 from rich.console import Console
 
-from orchestrator.interrupts import sigterm_interrupts
+from orchestrator.interrupts import interrupt, sigterm_interrupts
 from orchestrator.preparation import Library, PlannedTrial, Prepared, prepare, sweep_storage, write_sweep
 from orchestrator.progress import show_progress
 from orchestrator.report.paper_terminal import paper_tables
 from orchestrator.report.results import read_results
 from orchestrator.report.terminal import terminal_table
+from orchestrator.state import tracking_store
 from orchestrator.watching import Watchers
 from specs import SweepSpec
-from workers.records import EpochRecord, EpochTimes, StoppedTrial, TrialError
+from workers.naming import unique_name
+from workers.records import TrialError
 
 _FLUSH_SECONDS = 60.0  # how long the end of a run waits for a slow MLflow server
 
@@ -18,11 +20,15 @@ _FLUSH_SECONDS = 60.0  # how long the end of a run waits for a slow MLflow serve
 def run_here(sweep: SweepSpec, console: Console, *, inline: bool, address: str | None) -> int:
     """Run a sweep on this machine, or on the cluster this node is in; returns how many trials failed.
 
-    Holds the sweep's lock throughout: a second run of the same sweep is refused (SweepBusyError).
+    Holds the sweep's lock throughout: a second run of the same sweep is refused (SweepBusyError), and this one stops
+    where another has taken over, after a network cut (FencedError).
     """
     library = Library()
-    with sweep_storage(sweep).sole_writer("lock"):
-        prepared = prepare(sweep, library, notify=lambda text: console.print(text, style="dim"))
+    place = sweep_storage(sweep)
+    if not inline:
+        tracking_store(place, sweep.tracking)  # refused before anything is read
+    with place.sole_writer("lock", lost=interrupt) as storage:
+        prepared = prepare(sweep, library, lambda text: console.print(text, style="dim"), storage)
         write_sweep(prepared)
         done = len(prepared.trials) - len(prepared.pending)
         finished = f", {done} already finished" if done else ""
@@ -40,9 +46,7 @@ def _inline(prepared: Prepared, console: Console) -> int:
     console.print(terminal_table(results))
     if (beside := paper_tables(results)) is not None:
         console.print(beside)
-    console.print(
-        f"report: medoid report {prepared.sweep.name} --storage {prepared.sweep.storage.path}", soft_wrap=True
-    )
+    console.print(f"report: medoid report {_where(prepared)}", soft_wrap=True)
     return failures.count
 
 
@@ -54,58 +58,52 @@ def _on_ray(prepared: Prepared, library: Library, console: Console, address: str
 
     configure()
     failures = _Failures()
-    tracker = Tracker(prepared.storage.root, prepared.sweep.tracking, prepared.record, prepared.trials)
+    tracker = Tracker(prepared.storage, prepared.sweep.tracking, prepared.record, prepared.trials)
     with tracker:
         tracking = TrackingWatcher(tracker, prepared.storage)
-        for trial in prepared.trials:
-            if trial.state == "finished":  # a no-op where MLflow has it all
-                tracking.finished(trial)
         if prepared.pending:
             _train(prepared, Watchers(tracking, failures), console, address)
+        tracking.finished_before(prepared)  # last, since training need not wait for it
         files = report_on(prepared, library, console)
         tracker.sweep_finished(files, failed=bool(failures.count))
         unsent = tracker.close(_FLUSH_SECONDS)
     if unsent:
         console.print(f"MLflow could not be told everything; {unsent} entries go out with the next run", style="yellow")
-    where = f"{prepared.sweep.name} --storage {prepared.sweep.storage.path}"
-    console.print(f"MLflow: medoid ui {where}", soft_wrap=True)
+    console.print(f"MLflow: medoid ui {_where(prepared)}", soft_wrap=True)
     return failures.count
+
+
+def _where(prepared: Prepared) -> str:
+    place = prepared.sweep.storage
+    return f"{prepared.sweep.name} --storage {place.path}" + (f" --endpoint {place.endpoint}" if place.endpoint else "")
 
 
 def _train(prepared: Prepared, watchers: Watchers, console: Console, address: str | None) -> None:
     console.print("starting Ray" if address is None else f"joining Ray at {address}", style="dim")
     from orchestrator.cluster import connect, disconnect
+    from orchestrator.leftovers import end_cleaners, release_leftovers
     from orchestrator.sweep import run_sweep
 
-    connect(address)
+    name = unique_name(prepared.storage.uri)
+    connect(address, name)
     sigterm_interrupts()
     try:
+        if address is not None:
+            release_leftovers(name)
         with show_progress(console, prepared.pending) as display:
             run_sweep(prepared, Watchers(display, watchers))
+        if address is not None and any(trial.spec.resources.workers > 1 for trial in prepared.pending):
+            end_cleaners(name)
     finally:
         disconnect()
 
 
-class _Failures:
+class _Failures(Watchers):
     """Counts the trials that failed."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.count = 0
-
-    def started(self, trial: PlannedTrial) -> None:
-        pass
-
-    def epoch(self, trial: PlannedTrial, record: EpochRecord, times: EpochTimes) -> None:
-        pass
-
-    def finished(self, trial: PlannedTrial) -> None:
-        pass
 
     def failed(self, trial: PlannedTrial, failure: TrialError) -> None:
         self.count += 1
-
-    def stopped(self, trial: PlannedTrial, stopped: StoppedTrial) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        pass

@@ -13,13 +13,15 @@ from pydantic import TypeAdapter, ValidationError
 logger = logging.getLogger(__name__)
 E = TypeVar("E")
 
+BLOCK = 1 << 20  # bytes read at a time: what waits is on disk, and memory holds no more of it than this
+
 
 class Spool(Generic[E]):
     """A queue that outlives its process: every entry is a line of JSON in a file until it is acknowledged.
 
     An entry has reached the operating system when `append` returns, so a killed process loses none. Acknowledged
     entries leave the file only when nothing is pending: a reader that starts anew may meet entries that were
-    acknowledged before, and must not mind. One process at a time; within it, any thread.
+    acknowledged before, and must not mind. One process at a time; within it, any thread appends and one reads.
     """
 
     def __init__(self, path: Path, kind: TypeAdapter[E]):
@@ -30,28 +32,32 @@ class Spool(Generic[E]):
         self._told = False
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self._entries: deque[E] = deque(self._read())
+        self._unwritten: deque[bytes] = deque()  # lines that the disk refused; they come after those in the file
+        self._read = self._line = 0  # where the first entry that is not acknowledged starts, and the number of its line
+        self._size, self._pending = self._measure(self._file)
+        self._offered: list[
+            list[bytes]
+        ] = []  # the lines of each entry that was read last, unreadable ones before it too
+        self._judged = 0  # up to which line those that are no entries were reported
 
-    def _read(self) -> list[E]:
-        data = self.path.read_bytes()
+    def _measure(self, file: int) -> tuple[int, int]:
+        """The bytes and the number of the lines that an earlier process has finished."""
+        whole = lines = place = 0
+        while block := os.pread(file, BLOCK, place):
+            if b"\n" in block:
+                whole = place + block.rfind(b"\n") + 1
+                lines += block.count(b"\n")
+            place += len(block)
         # A killed process or a full disk can leave half a line; the next one must not be glued to it.
-        self._size = data.rfind(b"\n") + 1
-        if self._size < len(data):
+        if whole < place:
             logger.warning("%s: dropped a last line that was never finished", self.path)
-            os.truncate(self.path, self._size)
-        entries = []
-        for number, line in enumerate(data[: self._size].splitlines(), start=1):
-            try:
-                entries.append(self._kind.validate_json(line))
-            except ValidationError as error:
-                problem = error.errors(include_url=False)[0]["msg"]
-                logger.warning("%s:%d: dropped a line that is not an entry: %s", self.path, number, problem)
-        return entries
+            os.ftruncate(file, whole)
+        return whole, lines
 
     @property
     def pending(self) -> int:
         """How many entries are not acknowledged."""
-        return len(self._entries)
+        return self._pending
 
     def append(self, entry: E) -> None:
         """Add an entry. Where the disk refuses it, says so and keeps it in memory."""
@@ -59,11 +65,12 @@ class Spool(Generic[E]):
         with self._lock:
             if self._file is None:
                 raise ValueError(f"{self.path} is closed")
+            self._unwritten.append(line)
+            self._pending += 1
             try:
-                written = os.pwrite(self._file, line, self._size)
-                if written < len(line):
-                    raise OSError(None, "no space left")
-                self._size += len(line)
+                while self._unwritten:
+                    self._write(self._file, self._unwritten[0])
+                    self._unwritten.popleft()
             except OSError as error:
                 if not self._told:
                     logger.warning(
@@ -72,25 +79,75 @@ class Spool(Generic[E]):
                         error.strerror,
                     )
                     self._told = True
-                with contextlib.suppress(OSError):
-                    os.ftruncate(self._file, self._size)
-            self._entries.append(entry)
+
+    def _write(self, file: int, line: bytes) -> None:
+        try:
+            if os.pwrite(file, line, self._size) < len(line):
+                raise OSError(None, "no space left")
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(file, self._size)
+            raise
+        self._size += len(line)
 
     def peek(self, most: int) -> list[E]:
-        """The oldest entries, at most so many; they stay pending."""
+        """The oldest entries, at most so many, and fewer where they are long; they stay pending."""
         with self._lock:
-            return [self._entries[i] for i in range(min(most, len(self._entries)))]
+            entries: list[E] = []
+            while not entries and self._pending and self._file is not None:
+                self._offered, lines = [], []
+                for line in self._oldest(self._file, most):
+                    lines.append(line)
+                    entry = self._parsed(line, self._line + sum(map(len, self._offered)) + len(lines))
+                    if entry is not None:
+                        entries.append(entry)
+                        self._offered.append(lines)
+                        lines = []
+                if not entries:
+                    self._drop(lines)
+            return entries
+
+    def _oldest(self, file: int, most: int) -> list[bytes]:
+        """The oldest lines: those in the file, as many as a block holds, and then those that it would not take."""
+        left = self._size - self._read
+        block = os.pread(file, min(BLOCK, left), self._read)
+        while left and b"\n" not in block:  # one line longer than a block
+            block += os.pread(file, BLOCK, self._read + len(block))
+        lines = block[: block.rfind(b"\n") + 1].splitlines(keepends=True)[:most]
+        if left <= BLOCK:
+            lines += [self._unwritten[place] for place in range(min(most - len(lines), len(self._unwritten)))]
+        return lines
+
+    def _parsed(self, line: bytes, number: int) -> E | None:
+        try:
+            return self._kind.validate_json(line)
+        except ValidationError as error:
+            if number > self._judged:
+                self._judged = number
+                problem = error.errors(include_url=False)[0]["msg"]
+                logger.warning("%s:%d: dropped a line that is not an entry: %s", self.path, number, problem)
+            return None
 
     def acknowledge(self, count: int) -> None:
-        """Forget the oldest entries. Does nothing once closed: the journal may be another process's by then."""
+        """Forget the oldest of the entries that `peek` has shown. Does nothing once closed: the journal may be another
+        process's by then."""
         with self._lock:
-            if self._file is None:
-                return
-            for _ in range(count):
-                self._entries.popleft()
-            if not self._entries:
-                os.ftruncate(self._file, 0)
-                self._size = 0
+            if self._file is not None:
+                self._drop([line for lines in self._offered[:count] for line in lines])
+                self._offered = []
+
+    def _drop(self, lines: list[bytes]) -> None:
+        assert self._file is not None
+        for line in lines:
+            if self._read < self._size:
+                self._read += len(line)
+            else:
+                self._unwritten.popleft()
+        self._line += len(lines)
+        self._pending -= len(lines)
+        if not self._pending:
+            os.ftruncate(self._file, 0)
+            self._read = self._size = self._line = self._judged = 0
 
     def close(self) -> None:
         """Give up the file; what is pending stays in it."""

@@ -1,72 +1,87 @@
 """Runs the pending trials of a sweep on Ray Tune."""
 
 import logging
-import tempfile
 from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.error import TuneError
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from orchestrator.cluster import concurrent_trials, nodes
+from orchestrator.deaths import given_up
 from orchestrator.preparation import PlannedTrial, Prepared
+from orchestrator.room import Room, bundles
 from orchestrator.watching import Watcher
 from selection.service import SelectionService
-from specs.resources import Resources
 from workers.assignment import Assignment
-from workers.records import EpochRecord, EpochTimes, StoppedTrial, TrialError, trial_key
+from workers.naming import unique_name
+from workers.records import EpochRecord, EpochTimes, Record, StoppedTrial, TrialError, trial_key
+from workers.scratch import scratch
+from workers.storage import StorageError
 from workers.trial_actor import TrialActor
 
 
-def run_sweep(prepared: Prepared, watcher: Watcher) -> None:
+def run_sweep(prepared: Prepared, watcher: Watcher, trainable: type[tune.Trainable] | None = None) -> None:
     """Run every pending trial; Ray must be connected. A trial that fails does not stop the others.
 
-    Raises PlacementError where a trial can never be placed.
+    `trainable` takes the loop's place: it is given a trial's id as `trial`, and reports as TrialActor does. Where and
+    when it runs is then the same, and what it does is its own.
+
+    Raises PlacementError where a trial can never be placed, StorageError where not even a trial's end can be stored.
     """
     pending = prepared.pending
+    _keep_keys()
     concurrency = {trial.spec.resources: concurrent_trials(trial.spec.resources, nodes()) for trial in pending}
-    service = SelectionService(max(trial.spec.resources.selection_shards for trial in pending))
-    for name in ("ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    name = unique_name(prepared.storage.uri)
+    service = SelectionService(
+        max(trial.spec.resources.selection_shards for trial in pending),
+        name=f"{name}/{ray.get_runtime_context().get_job_id()}",  # what a driver before this one left may linger
+    )
+    for library in ("ray.tune", "ray.train"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     # of different kinds one of each may fit at once, such as one that needs the GPU and one that does not
     alone = len(pending) == 1 or list(concurrency.values()) == [1]
     assignments = {
         trial.id: Assignment(
             trial.id,
             trial.spec,
-            prepared.storage.uri,
-            service.mapper(trial.spec.resources.cpus),
+            prepared.storage,
+            service.mapper(trial.spec.resources.cpus, trial.id),
             concurrent=not alone,
         )
         for trial in pending
     }
-    resources = {trial.id: trial.spec.resources for trial in pending}
-    grouped = [kind for kind in concurrency if kind.workers > 1]
+    kinds = {kind: kind for kind in concurrency}
+    resources = {trial.id: kinds[trial.spec.resources] for trial in pending}  # few: Tune unpickles them for each trial
+    search = BasicVariantGenerator()
+    listener = _Listener(prepared, watcher)
     try:
-        with tempfile.TemporaryDirectory(prefix="medoid-tune-") as folder:
+        with scratch(f"tune-{name}") as folder:
             tuner = tune.Tuner(
                 tune.with_resources(
-                    tune.with_parameters(TrialActor, assignments=assignments),
-                    lambda config: _bundles(resources[config["trial"]]),
+                    trainable or tune.with_parameters(TrialActor, assignments=assignments),
+                    lambda config: bundles(resources[config["trial"]]),
                 ),
                 param_space={
                     "trial": tune.grid_search(list(assignments)),
-                    "every_epoch": prepared.sweep.sweep.asha is not None,
+                    "report_seconds": _report_seconds(prepared, max(concurrency.values())),
                 },
                 tune_config=tune.TuneConfig(
                     scheduler=_scheduler(prepared),
                     reuse_actors=True,
-                    # Train places its workers itself, and would wait for ever for what other trials hold
-                    max_concurrent_trials=min(concurrency[kind] for kind in grouped) if grouped else None,
+                    search_alg=search,
                     trial_name_creator=lambda trial: trial.config["trial"],
                     trial_dirname_creator=lambda trial: trial.config["trial"],
                 ),
                 run_config=tune.RunConfig(
-                    name="sweep",
+                    name=name,
                     storage_path=folder,
                     verbose=0,
-                    callbacks=[_Listener(prepared, watcher)],
+                    callbacks=[listener, Room(resources, search, watcher.note)],
                     # checkpoints are the loop's own, and Tune would make one at the end
                     checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                     failure_config=tune.FailureConfig(
@@ -74,20 +89,28 @@ def run_sweep(prepared: Prepared, watcher: Watcher) -> None:
                     ),
                 ),
             )
-            tuner.fit()
+            try:
+                tuner.fit()
+            except TuneError as error:
+                raise listener.refusal or error from None
     finally:
         if ray.is_initialized():
             service.close()
 
 
-def _bundles(resources: Resources) -> tune.PlacementGroupFactory:
-    """One worker trains in the trial's own actor; for several, Train reserves resources, and the actor only waits."""
-    if resources.workers > 1:
-        return tune.PlacementGroupFactory([{"memory": 1}])  # Tune wants something above zero
-    bundle: dict[str, float] = {"CPU": resources.cpus}
-    if resources.gpus:
-        bundle["GPU"] = resources.gpus
-    return tune.PlacementGroupFactory([bundle])
+def _keep_keys() -> None:
+    """Have Tune leave S3's keys where they are: every node has its own, or gets them from who started it.
+
+    Tune would put the driver's into the runtime environment of each trial's actor, which Ray writes into its logs.
+    """
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
+        [name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]
+    )
+
+
+def _report_seconds(prepared: Prepared, concurrent: int) -> float:
+    """How often a trial reports: the driver takes some 270 reports a second, in one thread; ASHA wants each epoch."""
+    return 0.0 if prepared.sweep.sweep.asha else max(0.5, concurrent / 50)
 
 
 def _scheduler(prepared: Prepared) -> TrialScheduler:
@@ -114,6 +137,7 @@ class _Listener(tune.Callback):
         self.trials: dict[str, PlannedTrial] = {trial.id: trial for trial in prepared.trials}
         self.ended: set[str] = set()
         self.reached: dict[str, int] = {}
+        self.refusal: StorageError | None = None  # Tune makes a trace of what its callbacks raise
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a restore of its own, which is never used
@@ -144,20 +168,22 @@ class _Listener(tune.Callback):
             return
         epoch = self.reached.get(planned.id, 0)
         stopped = StoppedTrial(trial_id=planned.id, epoch=epoch, asha=self.asha.model_dump(mode="json"))
-        self.storage.write(trial_key(planned.id, "stopped.json"), stopped.to_bytes())
+        self._store(planned, "stopped.json", stopped)
         self.watcher.stopped(planned, stopped)
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         planned = self._planned(trial)
-        trace = str(trial.get_error() or "no more is known")
-        failure = TrialError(
-            trial_id=planned.id,
-            error=f"the trial's process died {trial.num_failures} times, last of: {trace.splitlines()[0]}",
-            trace=trace,
-            epoch=self.reached.get(planned.id, 0),
-        )
-        self.storage.write(trial_key(planned.id, "error.json"), failure.to_bytes())
+        reached = self.reached.get(planned.id, 0)
+        failure = given_up(planned.id, reached, trial)
+        self._store(planned, "error.json", failure)
         self.watcher.failed(planned, failure)
+
+    def _store(self, trial: PlannedTrial, name: str, record: Record) -> None:
+        try:
+            self.storage.write(trial_key(trial.id, name), record.to_bytes())
+        except StorageError as error:
+            self.refusal = error
+            raise
 
     def _planned(self, trial: TuneTrial) -> PlannedTrial:
         return self.trials[trial.config["trial"]]

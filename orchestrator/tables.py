@@ -2,25 +2,25 @@
 
 from rich.table import Table
 
-from orchestrator.plan import Estimate
-from orchestrator.preparation import Prepared
+from orchestrator.estimates import Outlook
 
 
-def plan_table(prepared: Prepared, estimates: list[Estimate], at_once: int) -> Table:
+def plan_table(outlook: Outlook) -> Table:
     """What every cell of a sweep takes, and the whole."""
-    total = sum(estimate.seconds * estimate.todo for estimate in estimates) / at_once
-    todo = sum(estimate.todo for estimate in estimates)
+    done = outlook.trials - outlook.todo
+    skipped = f" ({done} finished: skipped)" if done else ""
+    at_once = sorted({cell.at_once for cell in outlook.cells})
     table = Table(
-        title=f"{prepared.sweep.name}: {len(prepared.trials)} trials, {todo} to do",
-        caption=f"About {_time(total)} in all on this machine, {at_once} at a time. "
-        "Times marked * are those of finished trials; the others are reckoned from a few steps.",
+        title=f"{outlook.sweep}: {outlook.trials} trials, {outlook.todo} to do{skipped}",
+        caption=f"About {_time(outlook.seconds)} in all on {outlook.place}, {' or '.join(map(str, at_once))} at a "
+        "time. Times marked * are those of finished trials; the others are reckoned from a few steps there.",
         title_justify="left",
         caption_justify="left",
     )
     table.add_column("trials")
     for column in ("of", "to do", "augmented set", "images an epoch", "selection memory", "a trial"):
         table.add_column(column, justify="right")
-    for estimate in estimates:
+    for estimate in outlook.cells:
         table.add_row(
             estimate.label,
             str(estimate.trials),

@@ -54,9 +54,7 @@ class End(Record):
     status: Status
     tags: dict[str, str] = Field(default_factory=dict)
     points: tuple[Point, ...] = ()
-    files: dict[str, str] = Field(
-        default_factory=dict
-    )  # artifact's name: file, relative to the sweep's folder where it lies in it
+    files: dict[str, str] = Field(default_factory=dict)  # artifact's name: key in the sweep's storage
 
 
 Entry = Annotated[Begin | Points | End, Field(discriminator="kind")]

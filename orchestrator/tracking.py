@@ -9,11 +9,11 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 
 from orchestrator.mlflow_runs import MlflowRuns, StoreAwayError
 from orchestrator.spool import Spool
+from orchestrator.state import artifact_home, state_folder, tracking_store
 from orchestrator.tracked import (
     ENTRY,
     Begin,
@@ -27,7 +27,8 @@ from orchestrator.tracked import (
     selection_point,
     trial_begin,
 )
-from orchestrator.tracking_uri import artifact_location, store_uri, without_password
+from orchestrator.tracking_access import AccessError
+from orchestrator.tracking_uri import TrackingError
 from specs.resources import Tracking
 from workers.records import (
     EpochRecord,
@@ -39,6 +40,7 @@ from workers.records import (
     TrialResult,
     TrialTimes,
 )
+from workers.storage import Storage
 
 logger = logging.getLogger(__name__)
 
@@ -56,26 +58,28 @@ class Tracker:
     the trials under way, unless `sweep_finished` is called before `close`.
     """
 
-    def __init__(self, folder: Path, tracking: Tracking, sweep: SweepRecord, trials: Iterable[TrackedTrial]):
-        """Open the journal in `folder`/tracking, and start sending what is in it.
+    def __init__(self, storage: Storage, tracking: Tracking, sweep: SweepRecord, trials: Iterable[TrackedTrial]):
+        """Open the journal, which lies on this machine, and start sending what is in it.
 
-        `folder` is the sweep's, on this machine; `trials` are all of the sweep's, finished ones too.
-        Raises TrackingError for a URI that no store can have, OSError where the folder cannot be written.
+        `storage` is the sweep's; `trials` are all of the sweep's, finished ones too.
+        Raises TrackingError for a URI that no store can have and for a server that does not let us in, OSError where
+        the journal cannot be written.
         """
-        self.uri = store_uri(folder, tracking)
-        self._folder = folder.absolute()
+        self.uri = tracking_store(storage, tracking)
         self._trials = {trial.entry.id: trial for trial in trials}
         self._begun: set[str] = set()
         self._under_way: set[str] = set()
         self._finished = False
-        self._spool = Spool(folder / "tracking" / "spool.jsonl", ENTRY)
         self._runs = MlflowRuns(
             uri=self.uri,
             experiment=tracking.experiment or sweep.name,
-            sweep_id=_identity(folder / "tracking" / "sweep_id"),
-            folder=self._folder,
-            artifacts=artifact_location(folder, self.uri),
+            sweep_id=_identity(storage),
+            storage=storage,
+            artifacts=artifact_home(storage, self.uri),
         )
+        if self.uri.startswith(("http://", "https://")):
+            self._check_access()
+        self._spool = Spool(state_folder(storage) / "tracking" / "spool.jsonl", ENTRY)
         self._wake, self._closing = threading.Event(), threading.Event()
         tags = {"sweep": sweep.name, "trials": str(len(sweep.trials)), "mlflow.note.content": sweep.description}
         self._tell(Begin(trial=None, at=milliseconds(time.time()), name=sweep.name, tags=tags))
@@ -109,11 +113,11 @@ class Tracker:
         points = [epoch_point(record, times), *(selection_point(chosen, times) for chosen in selections)]
         self._tell(Points(trial=trial_id, points=tuple(points)))
 
-    def trial_finished(self, result: TrialResult, times: TrialTimes, files: Mapping[str, Path] | None = None) -> None:
+    def trial_finished(self, result: TrialResult, times: TrialTimes, files: Mapping[str, str] | None = None) -> None:
         """A trial has its result, now or long since. Adds the epochs and selections that MLflow has not heard of.
 
-        `files` become artifacts of these names; they are read when MLflow takes them. Raises ValueError where
-        `times` lacks an epoch of the result.
+        `files` (names, and keys in storage) become artifacts; they are read when MLflow takes them. Raises ValueError
+        where `times` lacks an epoch of the result.
         """
         by_epoch = {spent.epoch: spent for spent in times.epochs}
         missing = [record.epoch for record in result.epochs if record.epoch not in by_epoch]
@@ -130,7 +134,7 @@ class Tracker:
                 status="FINISHED",
                 tags=machine_tags(times),
                 points=tuple(points),
-                files=self._paths(files),
+                files=dict(files or {}),
             )
         )
 
@@ -144,11 +148,12 @@ class Tracker:
         self._begin(stopped.trial_id, time.time())
         self._end_now(stopped.trial_id, "KILLED", {"stopped_at_epoch": str(stopped.epoch)})
 
-    def sweep_finished(self, files: Mapping[str, Path] | None = None, failed: bool = False) -> None:
-        """Nothing is left to do in the sweep, unless trials failed. `files` become artifacts of the sweep's own run."""
+    def sweep_finished(self, files: Iterable[str] = (), failed: bool = False) -> None:
+        """Nothing is left to do in the sweep, unless trials failed. The files of these keys become artifacts of the
+        sweep's own run."""
         self._finished = True
         status: Status = "FAILED" if failed else "FINISHED"
-        self._end(End(trial=None, at=milliseconds(time.time()), status=status, files=self._paths(files)))
+        self._end(End(trial=None, at=milliseconds(time.time()), status=status, files={key: key for key in files}))
 
     def close(self, timeout: float = 30.0) -> int:
         """Send what is left, for at most `timeout` seconds; how many entries stay in the journal, unsent.
@@ -167,11 +172,18 @@ class Tracker:
             if self.pending:
                 logger.warning(
                     "MLflow at %s has not got everything: %d entries stay in %s and go out with the next run",
-                    without_password(self.uri),
+                    self.uri,
                     self.pending,
                     self._spool.path,
                 )
         return self.pending
+
+    def _check_access(self) -> None:
+        """A wrong password would be noticed by nobody until the sweep is over."""
+        try:
+            self._runs.check_access()
+        except AccessError as error:
+            raise TrackingError(f"tracking.uri = {self.uri!r}: {error}") from None
 
     def _begin(self, trial_id: str, at: float) -> None:
         if trial_id not in self._begun:
@@ -185,13 +197,6 @@ class Tracker:
         if end.trial is not None:
             self._under_way.discard(end.trial)
         self._tell(end)
-
-    def _paths(self, files: Mapping[str, Path] | None) -> dict[str, str]:
-        paths = {name: path.absolute() for name, path in (files or {}).items()}
-        inside = self._folder  # what lies in the sweep's folder moves with it
-        return {
-            name: str(path.relative_to(inside) if path.is_relative_to(inside) else path) for name, path in paths.items()
-        }
 
     def _tell(self, entry: Begin | Points | End) -> None:
         self._spool.append(entry)
@@ -212,14 +217,15 @@ class Tracker:
                 continue
             try:
                 self._runs.write(entries)
-            except StoreAwayError as error:
+            except (StoreAwayError, AccessError) as error:
                 if not away_since:
                     away_since = time.monotonic()
                     logger.warning(
-                        "MLflow at %s does not answer; the sweep goes on, its metrics wait in %s: %s",
-                        without_password(self.uri),
+                        "MLflow at %s does not %s; the sweep goes on, its metrics wait in %s: %s",
+                        self.uri,
+                        "let us in" if isinstance(error, AccessError) else "answer",
                         self._spool.path,
-                        without_password(self.uri, str(error)),
+                        error,
                     )
                 if last:
                     return
@@ -232,13 +238,11 @@ class Tracker:
             self._spool.acknowledge(len(entries))
 
 
-def _identity(path: Path) -> str:
+def _identity(storage: Storage) -> str:
     """The id that ties a sweep's folder to its runs: MLflow may hold other sweeps of the same name."""
+    key = "tracking/sweep_id"
     try:
-        return path.read_text().strip()
+        return storage.read(key).decode().strip()
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(uuid.uuid4().hex + "\n")
-        part.replace(path)
-        return path.read_text().strip()
+        storage.write(key, f"{uuid.uuid4().hex}\n".encode())
+        return storage.read(key).decode().strip()

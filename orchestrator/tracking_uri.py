@@ -1,17 +1,15 @@
 """Which MLflow store a sweep uses."""
 
-import importlib.util
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from specs.resources import Tracking
 
-FORMS = "sqlite:///FILE, postgresql://USER:PASSWORD@HOST/DATABASE, http://HOST:PORT or https://HOST"
-POSTGRESQL_DRIVERS = ("psycopg", "psycopg2")
+FORMS = "sqlite:///FILE, postgresql://USER@HOST/DATABASE, http://HOST:PORT or https://HOST"
 
 
 class TrackingError(ValueError):
-    """A tracking store that can never be used: says which, and what would do."""
+    """A tracking store that can not be used as things are: says which, and what would do."""
 
 
 def store_uri(folder: Path, tracking: Tracking) -> str:
@@ -36,35 +34,35 @@ def artifact_location(folder: Path, uri: str) -> str | None:
     return (home / "artifacts").as_uri()
 
 
-def without_password(uri: str, text: str | None = None) -> str:
-    """The URI as it may be shown, or a text that may quote it."""
-    password = urlsplit(uri).password
-    shown = uri if text is None else text
-    return shown.replace(f":{password}@", ":…@") if password else shown
-
-
 def _checked(uri: str) -> str:
     try:
         parts = urlsplit(uri)
         port = parts.port
     except ValueError as error:
         raise TrackingError(f"tracking.uri = {uri!r}: {error}; allowed: {FORMS}") from None
-    shown = without_password(uri)
-    dialect, _, driver = parts.scheme.partition("+")
+    dialect = parts.scheme.partition("+")[0]
     if parts.scheme == "sqlite":
         if parts.netloc or len(parts.path) < 2 or parts.path.endswith("/"):
             raise TrackingError(
-                f"tracking.uri = {shown!r}: names no file; sqlite:///a/b.db is relative, sqlite:////a/b.db absolute"
+                f"tracking.uri = {uri!r}: names no file; sqlite:///a/b.db is relative, sqlite:////a/b.db absolute"
             )
     elif parts.scheme in ("http", "https") or dialect == "postgresql":
         if not parts.hostname or port == 0:
-            raise TrackingError(f"tracking.uri = {shown!r}: names no host; allowed: {FORMS}")
-        drivers = (driver,) if driver else POSTGRESQL_DRIVERS
-        if dialect == "postgresql" and not any(importlib.util.find_spec(name) for name in drivers):
-            raise TrackingError(
-                f"tracking.uri = {shown!r}: needs the Python package {' or '.join(drivers)}, "
-                "which is not installed: pip install 'psycopg[binary]'"
-            )
+            raise TrackingError(f"tracking.uri = {uri!r}: names no host; allowed: {FORMS}")
+        if dialect == "postgresql":
+            _check_driver(uri)
     else:
-        raise TrackingError(f"tracking.uri = {shown!r}: not a store medoid can use; allowed: {FORMS}")
+        raise TrackingError(f"tracking.uri = {uri!r}: not a store medoid can use; allowed: {FORMS}")
     return uri
+
+
+def _check_driver(uri: str) -> None:
+    """Only SQLAlchemy knows which driver it takes where the URI names none: that changed between its versions."""
+    import sqlalchemy
+
+    try:
+        sqlalchemy.make_url(uri).get_dialect().import_dbapi()
+    except (ImportError, sqlalchemy.exc.ArgumentError) as error:
+        raise TrackingError(
+            f"tracking.uri = {uri!r}: {error}; install the driver with pip install 'psycopg[binary]'"
+        ) from None

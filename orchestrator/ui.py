@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import IO
 from urllib.parse import urlsplit
 
-from orchestrator.tracking_uri import TrackingError, artifact_location, without_password
+from orchestrator.tracking_uri import TrackingError, artifact_location
 
 HOST = "127.0.0.1"  # the pages have no password, so they are for this machine only
 STARTUP = 90.0  # seconds
@@ -79,7 +79,7 @@ def serve_ui(uri: str, port: int = 5000) -> Ui:
         )
         ui = Ui(f"http://{HOST}:{port}", process)
         try:
-            _await_answer(ui, without_password(uri), log)
+            _await_answer(ui, uri, log)
         except BaseException:
             ui.stop()
             raise

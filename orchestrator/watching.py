@@ -35,7 +35,7 @@ class Watcher(Protocol):
 
 
 class Watchers:
-    """Several watchers as one."""
+    """Several watchers as one; without any, a base for one that heeds only some of it."""
 
     def __init__(self, *watchers: Watcher):
         self.watchers = watchers

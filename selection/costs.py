@@ -26,6 +26,11 @@ class Costs:
     matrix: Float32 | None  # (ground, candidates), the same points; None: computed where needed
 
     @property
+    def symmetric(self) -> bool:
+        """Whether the examples to cover are those that may be picked."""
+        return self.ground is self.candidates
+
+    @property
     def stored(self) -> Float32:
         """As the kernels take it: empty where nothing is stored."""
         return np.empty((0, 0), np.float32) if self.matrix is None else self.matrix
@@ -70,29 +75,29 @@ def spread(n: int, most: int) -> Int64:
 
 
 def _all_pairs(rows: Points, columns: Points, metric: tuple[int, np.float32, np.float32]) -> Float32:
-    out = np.empty((rows.count, columns.count), np.float32)
-    _block(rows.arrays, columns.arrays, metric, out)
+    out, spare = np.empty((rows.count, columns.count), np.float32), np.empty((_TALL, _WIDE), np.float32)
+    fill(rows.arrays, columns.arrays, metric, (0, rows.count, 0, columns.count), out, spare)
     return out
 
 
 @kernel
-def _block(rows, columns, metric, out):  # type: ignore[no-untyped-def]
-    """out[i, j] = cost of row i to column j."""
+def fill(rows, columns, metric, square, out, spare):  # type: ignore[no-untyped-def]
+    """out[i, j] = cost of row top + i to column left + j, for square = top, bottom, left, right. spare: a tile."""
     points, norms, others, other_norms = rows
     to_points, to_norms, to_others, to_other_norms = columns
     objective, rate, empty = metric
-    height, n = out.shape
-    spare = np.empty((_TALL, _WIDE), np.float32)
-    for left in range(0, n, _WIDE):
-        right = min(left + _WIDE, n)
-        for upper in range(0, height, _TALL):
-            lower = min(upper + _TALL, height)
-            part = out[upper:lower]
+    top, bottom, left, right = square
+    tall, wide = spare.shape
+    for start in range(left, right, wide):
+        stop = min(start + wide, right)
+        for upper in range(top, bottom, tall):
+            lower = min(upper + tall, bottom)
+            part = out[upper - top : lower - top]
             tile_squares(
                 points, norms, others, other_norms, upper, lower,
-                to_points, to_norms, to_others, to_other_norms, left, right, part, spare, left,
+                to_points, to_norms, to_others, to_other_norms, start, stop, part, spare, start - left,
             )  # fmt: skip
-            tile_costs(part, lower - upper, left, right - left, objective, rate, empty)
+            tile_costs(part, lower - upper, start - left, stop - start, objective, rate, empty)
 
 
 @inner

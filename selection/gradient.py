@@ -9,6 +9,7 @@ import numpy.typing as npt
 from selection.compiling import kernel
 from selection.distances import Float64
 from selection.proxies import Float32, Proxies
+from selection.sharing import Share, common
 from selection.threads import Crew
 
 _PIECE = 1 << 20  # numbers in float64 at a time
@@ -18,10 +19,29 @@ def gradient_error(proxies: Proxies, members: npt.NDArray[Any], weights: Float64
     """||sum_V g - sum_S w g|| / ||sum_V g|| for rows `members` with weights w; nan where sum_V g is zero."""
     n = len(proxies.ids)
     every = _gradient(proxies, np.arange(n), np.ones(n) if proxies.weights is None else proxies.weights)
+    return _error(every, _gradient(proxies, members, weights))
+
+
+def shared_gradient_error(proxies: Proxies | None, share: Share, members: npt.NDArray[Any], weights: Float64) -> float:
+    """The same where several processes hold the proxies: sums of the parts cross, in order of rank.
+
+    proxies  of the examples held here, None for none
+    members  places among all examples
+    """
+    sums: Any = (0.0, 0.0)
+    if proxies is not None:
+        which, rows = common(share.rows, members)
+        m = len(proxies.ids)
+        sums = _gradient(proxies, np.arange(m), np.ones(m)), _gradient(proxies, rows, weights[which])
+    parts = share.holders.gather(sums)
+    return _error(sum(part[0] for part in parts), sum(part[1] for part in parts))
+
+
+def _error(every: Float64, some: Float64) -> float:
     norm = float(np.linalg.norm(every))
     if norm == 0.0:
         return float("nan")
-    return float(np.linalg.norm(every - _gradient(proxies, members, weights))) / norm
+    return float(np.linalg.norm(every - some)) / norm
 
 
 def _gradient(proxies: Proxies, rows: npt.NDArray[Any], weights: Float64) -> Float64:

@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from selection.covering import Covered
-from selection.problem import Picks
+from selection.problem import Objective, Picks
 from selection.proxies import Int64
 from selection.randomness import draw_words, stream_seed
-from selection.works import Cover, Held, Options, Result, Solve, Solved, Work
+from selection.works import Cover, Held, Medoids, Options, Result, Solve, Solved, Work
 
 SAMPLE = 50_000  # examples over which the union's gains are reckoned, or 10 k where that is more
 Rounds = Generator[list[Work], list[Result], Picks]
@@ -34,7 +34,9 @@ class Partition:
 
     parts     m
     alpha     each part picks q = min(k, ceil(alpha k / m)); the union has n/4 members at most, but never below k
-    sample    examples over which the union's gains are reckoned; None: max(50,000, 10 k), or all where that is fewer
+    sample    examples over which the union's gains are reckoned, all in one process; None: max(50,000, 10 k), or all
+              where that is fewer. With a tolerance they put the union in order; how many of it are needed is
+              reckoned over all examples, part by part
     capacity  the most candidates that one process holds; above it, a further round. With a tolerance there is none:
               too many candidates are refused, since fewer might not reach it
     """
@@ -122,7 +124,7 @@ class _Union:
 
     blocks: tuple[Held, ...]
     size: int
-    whole: tuple[tuple[tuple[Held, ...], Int64], ...] = ()
+    whole: tuple[Medoids, ...] = ()
 
 
 def _local_picks(placed: Placed) -> Generator[list[Work], list[Result], tuple[list[_Union], float]]:
@@ -157,7 +159,7 @@ def _local_picks(placed: Placed) -> Generator[list[Work], list[Result], tuple[li
         solved = [answer for answer, _ in results if isinstance(answer, Solved)]
         if further == 1:
             whole = tuple(
-                ((held[0],), answer.rows)
+                ((held[0], answer.rows),)
                 for (answer, held) in results
                 if level == 1 and isinstance(answer, Solved) and k is not None and len(answer.rows) == k
             )
@@ -192,41 +194,64 @@ def _share(placed: Placed, size: int) -> float:
 
 
 def _pick_from_union(placed: Placed, union: _Union) -> Rounds:
-    """Greedy on the union, against the best of the local results that have k members; valued on everything."""
+    """Greedy on the union, against the best of the local results that have k members; valued on everything.
+
+    To keep a tolerance where gains are over a sample, the whole union is put in order, and cut where everything says.
+    """
     ground = placed.blocks if placed.sample is None else (placed.sample,)
+    cut = placed.tolerance is not None and placed.sample is not None
     works: list[Work] = [
         Solve(
             ground,
             union.blocks,
             placed.options,
-            placed.budget,
-            placed.tolerance,
+            union.size if cut else placed.budget,
+            None if cut else placed.tolerance,
             placed.seed,
             1,
             float(placed.sampled * union.size),
         )
     ]
+    c1, objective = placed.c1, placed.options.objective
+    assert c1 is not None
     works += [
-        Cover(block, blocks, rows, placed.options.objective, placed.c1, float(len(rows) * placed.sampled))
-        for blocks, rows in union.whole
+        Cover(block, medoids, objective, c1, float(_members(medoids) * placed.sampled))
+        for medoids in union.whole
         for block in ground
     ]
     (solved, held), *valued = yield works
     assert isinstance(solved, Solved)
     seconds = solved.seconds + sum(answer.seconds for answer, _ in valued)
-    contestants = [(tuple(held), solved.rows)]
+    rows = solved.rows
+    if cut:
+        kept, spent = yield from _kept(placed, held[0], rows)
+        rows, seconds = rows[:kept], seconds + spent
+    contestants: list[Medoids] = [((held[0], rows),)]
     if union.whole:
         values = [answer.gains.sum() for answer, _ in valued]
         local = [sum(values[start : start + len(ground)]) for start in range(0, len(values), len(ground))]
         contestants.append(union.whole[int(np.argmax(local))])
     best: Picks | None = None
-    for blocks, rows in contestants:
-        picks = yield from _value(placed, blocks, rows)
+    for medoids in contestants:
+        picks = yield from _value(placed, medoids)
         seconds += picks.seconds
         if best is None or picks.gains.sum() > best.gains.sum():
             best = picks
     assert best is not None
     return replace(best, seconds=seconds)
+
+
+def _kept(placed: Placed, held: Held, rows: Int64) -> Generator[list[Work], list[Result], tuple[int, float]]:
+    """How many picks, from the first on, keep the tolerance over the whole ground set; all, if none of fewer does."""
+    assert placed.tolerance is not None
+    measure = placed.options.objective if placed.options.fields["measure"] == "objective" else "frobenius"
+    covered = yield from _covered(placed, ((held, rows),), measure)
+    left = float(sum(part.left for part in covered)) + np.zeros(len(rows))
+    gains = np.sum([part.gains for part in covered], axis=0)
+    left[:-1] += np.cumsum(gains[:0:-1])[::-1]
+    bound = placed.tolerance**2 if measure == "frobenius" else placed.tolerance
+    kept = int(np.argmax(left <= bound)) + 1 if left[-1] <= bound else len(rows)
+    return kept, max(part.seconds for part in covered)
 
 
 def _pick_shares(placed: Placed, parts: Sequence[_Union]) -> Rounds:
@@ -250,22 +275,33 @@ def _pick_shares(placed: Placed, parts: Sequence[_Union]) -> Rounds:
     ]
     results = yield works
     seconds = max(answer.seconds for answer, _ in results)
-    rows = np.concatenate([answer.rows for answer, _ in results if isinstance(answer, Solved)])
-    picks = yield from _value(placed, tuple(held[0] for _, held in results), rows)
+    medoids = tuple((held[0], answer.rows) for answer, held in results if isinstance(answer, Solved))
+    picks = yield from _value(placed, medoids)
     return replace(picks, seconds=seconds + picks.seconds)
 
 
-def _value(placed: Placed, blocks: tuple[Held, ...], rows: Int64) -> Rounds:
+def _value(placed: Placed, medoids: Medoids) -> Rounds:
     """The picks with their gains and counts over the whole ground set."""
-    objective = placed.options.objective
-    results = yield [
-        Cover(block, blocks, rows, objective, placed.c1, float(size * len(rows)))
-        for block, size in zip(placed.blocks, placed.sizes, strict=True)
-    ]
-    covered = [answer for answer, _ in results if isinstance(answer, Covered)]
+    covered = yield from _covered(placed, medoids, placed.options.objective)
     return Picks(
-        rows,
+        np.concatenate([rows for _, rows in medoids]),
         np.sum([part.gains for part in covered], axis=0),
         np.sum([part.counts for part in covered], axis=0),
         max(part.seconds for part in covered),
     )
+
+
+def _covered(
+    placed: Placed, medoids: Medoids, objective: Objective
+) -> Generator[list[Work], list[Result], list[Covered]]:
+    """What medoids are worth on every block of the ground set."""
+    assert placed.c1 is not None
+    results = yield [
+        Cover(block, medoids, objective, placed.c1, float(size * _members(medoids)))
+        for block, size in zip(placed.blocks, placed.sizes, strict=True)
+    ]
+    return [answer for answer, _ in results if isinstance(answer, Covered)]
+
+
+def _members(medoids: Medoids) -> int:
+    return sum(len(rows) for _, rows in medoids)

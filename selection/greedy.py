@@ -25,11 +25,12 @@ from selection.tiles import FROBENIUS
 
 _SINGLE = 32  # gains computed one by one before many are computed at once
 _BATCH = 64
-_GUESSED_BY = 64  # examples
+_SEEN = 64  # examples by whose costs the first pick and the lengths of lists are guessed
 _AT_ONCE = 1 << 20  # costs
+_SHARED = 1 << 19  # entries: while more are left, the threads correct gains together
 _FEW = 24  # entries for each example and candidate: below this, listing them for the candidates, too, pays
-_DENSE_DIM = 24  # below this, computing a cost again is cheaper than keeping it
-_FRESH_DIM = 192  # the same where the memory for them has to be made first
+_DENSE_DIM = 96  # below this, computing a cost again is cheaper than keeping it
+_FRESH_DIM = 1024  # the same where the memory for them has to be made first
 _DENSE_SHARE = 2  # 1 / the share of the limit that kept costs may take: the lists need the rest
 
 
@@ -72,35 +73,36 @@ def _solve(problem: Problem, crew: Crew) -> Picks:
         return _smallest(problem)
     ground = points if len(counted) == n else points.some(counted)
     candidates = points if problem.candidates is None else points.some(problem.candidates)
-    square = problem.candidates is None and len(counted) == n
     depth = problem.residuals.shape[1] + (0 if problem.embeddings is None else problem.embeddings.shape[1] + 1)
-    dense = square and is_dense(n, depth, problem.memory, problem.limit)
+    dense = ground is candidates and is_dense(n, depth, problem.memory, problem.limit)
     matrix = cost_matrix(points, transform, crew) if dense else None
     costs = Costs(ground, candidates, transform, matrix)
     options = _options(problem, transform, candidates.count)
     state = _start(costs, weights[counted], options)
     sampler = Sampler.of(problem, candidates.count)
     kept = 0 if matrix is None else matrix.nbytes
-    most = min(max(0, problem.limit - kept) // BYTES, ground.count * candidates.count)
-    listed = _first_pick(costs, state, options, sampler, 0 if problem.solver == "lazy" else most, crew)
+    most = 0  # entries that may be listed
+    if problem.solver != "lazy":
+        most = min(max(0, problem.limit - kept) // BYTES, ground.count * candidates.count)
+    listed = _first_pick(costs, state, sampler, most, crew)
     again = 1  # picks after which lists are tried: a pass that finds too many entries is as long as many picks
     while not _finished(state, options):
-        if listed is None and problem.solver != "lazy" and _count(state) >= again:
-            room = _room(costs, state.nearest_cost, most)
-            if room:
-                room = room if again == 1 else most  # not estimated too low twice
-                listed, again = find_neighbours(costs, state.nearest_cost, state.weights, room, crew), 2 * again
+        if listed is None and most and _count(state) >= again:
+            rows = spread(costs.ground.count, _SEEN)
+            expected = _expected(costs, state.nearest_cost, rows, costs.of(rows), most)
+            if expected is not None:
+                expected = expected if again == 1 else most // 2  # not estimated too low twice
+                listed = find_neighbours(costs, state.nearest_cost, state.weights, expected, most, crew)
+                again *= 2
         if listed is not None:
             _difference_steps(costs, state, options, sampler, listed, crew)
             break
-        further = options.limit if problem.solver == "lazy" else _count(state) + 1
+        further = _count(state) + 1 if most else options.limit
         _lazy_steps(costs, state, options._replace(limit=further), sampler, crew)
     return _answer(problem, costs, state)
 
 
-def _first_pick(
-    costs: Costs, state: steps.State, options: steps.Options, sampler: Sampler | None, most: int, crew: Crew
-) -> Neighbours | None:
+def _first_pick(costs: Costs, state: steps.State, sampler: Sampler | None, most: int, crew: Crew) -> Neighbours | None:
     """The first step, from bounds on all gains; with it the lists, where they came out on the way."""
     listed, guess = None, -1
     if sampler is not None:
@@ -110,8 +112,11 @@ def _first_pick(
     elif costs.metric.code == FROBENIUS:
         _bound_in_closed_form(costs, state)
     else:
-        guess = _guess(costs, state)
-        listed = _list_and_bound(costs, state, guess, most, crew)
+        if most:
+            rows = spread(costs.ground.count, _SEEN)
+            seen = costs.of(rows)
+            guess = _guess(costs, state, rows, seen)
+            listed = _list_and_bound(costs, state, guess, (rows, seen), most, crew)
         if listed is None:
             state.bounds[:] = costs.gains(np.arange(len(state.left)), state.nearest_cost, state.weights, crew)
     first, row = _largest_gain(costs, state)
@@ -121,10 +126,9 @@ def _first_pick(
     return listed if first == guess else None
 
 
-def _guess(costs: Costs, state: steps.State) -> int:
-    """The likely first pick: the best of those that look best by some of the examples."""
-    rows = spread(costs.ground.count, _GUESSED_BY)
-    sums = np.einsum("i,ij->j", state.weights[rows], costs.of(rows))  # BLAS's threads would spin on a while
+def _guess(costs: Costs, state: steps.State, rows: Int64, seen: Float32) -> int:
+    """The likely first pick: the best of those that look best by the costs of some examples, seen[i] of rows[i]."""
+    sums = np.einsum("i,ij->j", state.weights[rows], seen)  # BLAS's threads would spin on a while
     likely = np.argsort(sums, kind="stable")[:_SINGLE]
     return int(likely[np.einsum("ji,i->j", costs.to_ground(likely), state.weights).argmin()])
 
@@ -132,11 +136,13 @@ def _guess(costs: Costs, state: steps.State) -> int:
 def _largest_gain(costs: Costs, state: steps.State) -> tuple[int, Float32]:
     """The first pick, ties to the smaller row, and its costs: gains are computed while bounds leave a chance."""
     best, largest, kept = -1, -np.inf, np.empty(0, np.float32)
-    batch = max(1, min(_SINGLE, _AT_ONCE // costs.ground.count))
+    most = max(1, min(_SINGLE, _AT_ONCE // costs.ground.count))
     eligible = np.flatnonzero(state.bounds > -np.inf)
     order = eligible[np.argsort(-state.bounds[eligible], kind="stable")]
-    for start in range(0, len(order), batch):
+    start, batch = 0, 1  # most often the largest bound is the largest gain
+    while start < len(order):
         some = order[start : start + batch]
+        start, batch = start + batch, min(2 * batch, most)
         if state.bounds[some[0]] < largest:
             break
         rows = costs.to_ground(some)
@@ -161,12 +167,15 @@ def _take_first(costs: Costs, state: steps.State, first: int, row: Float32) -> N
         state.squares[:] = costs.squares(first)
 
 
-def _list_and_bound(costs: Costs, state: steps.State, guess: int, most: int, crew: Crew) -> Neighbours | None:
+def _list_and_bound(
+    costs: Costs, state: steps.State, guess: int, some: tuple[Int64, Float32], most: int, crew: Crew
+) -> Neighbours | None:
     """One pass over all pairs: the sums of their costs, which bound the gains, and the lists if the guess is right."""
     nearest_cost = costs.to_ground(np.array([guess]))[0]
     sums = np.empty(len(state.left))
-    room = _room(costs, nearest_cost, most)
-    listed = find_neighbours(costs, nearest_cost, state.weights, room, crew, sums) if room else None
+    expected, listed = _expected(costs, nearest_cost, *some, most), None
+    if expected is not None:
+        listed = find_neighbours(costs, nearest_cost, state.weights, expected, most, crew, sums)
     if listed is not None:
         largest = state.weights.sum() * float(costs.metric.empty)
         state.bounds[:] = largest * (1 + 4 * (costs.ground.count + 4) * 2.0**-53) - sums
@@ -190,9 +199,11 @@ def _start(costs: Costs, weights: Float64, options: steps.Options) -> steps.Stat
     return steps.State(
         order=np.empty(options.limit, np.int64),
         gains=np.empty(options.limit),
-        numbers=np.zeros(4),
+        numbers=np.zeros(5),
         nearest_cost=np.full(g, costs.metric.empty, np.float32),
         nearest=np.full(g, c, np.int64),
+        changed=np.empty(g, np.int64),
+        before=np.empty(g, np.float32),
         squares=np.full(g if squares else 0, math.inf),
         weights=np.ascontiguousarray(weights, np.float64),
         left=np.ones(c, np.bool_),
@@ -252,28 +263,46 @@ def _difference_steps(
     few = -1 if len(state.squares) else entries_that_pay(ground.count, candidates.count)
     points = ground.arrays, candidates.arrays, costs.metric.arguments, costs.stored
     depth = len(ground.first) + len(ground.second)
+    shared = np.inf if crew.threads == 1 else float(_SHARED)
     by_candidate = None
-    _add_up_gains(state, listed, crew)
+    _set_gains(state, listed, listed.gains)
+    state.numbers[steps.OPERATIONS] = 1  # as far off as after one correction
     for pool, limit in _pools(state, options, sampler):
         now = options._replace(limit=limit)
         told = steps.REFRESH if by_candidate is None else steps.DONE
-        while told == steps.REFRESH:
-            told = steps.by_differences(state, now, pool, *points, listed.arrays, depth, few)
+        while told in (steps.REFRESH, steps.PICKED):
+            told = steps.by_differences(state, now, pool, *points, listed.arrays, depth, few, shared)
             if told == steps.REFRESH:
-                _add_up_gains(state, listed, None)
+                _set_gains(state, listed, listed.added_up(state.nearest_cost, state.weights))
+            elif told == steps.PICKED:
+                _correct(state, listed, crew)
         if told == steps.MORE:
-            by_candidate = listed.by_candidate(candidates.count, crew)
+            by_candidate = listed.by_candidate(crew)
         if by_candidate is not None:
-            steps.by_entries(state, now, pool, listed.arrays, by_candidate.arrays)
+            steps.by_entries(state, now, pool, listed.arrays, by_candidate)
 
 
-def _add_up_gains(state: steps.State, listed: Neighbours, crew: Crew | None) -> None:
-    """Running gains anew: by a crew within the rounding of one correction, without one to the last bit."""
-    gains = listed.gains(state.nearest_cost, state.weights, len(state.left), crew)
+def _set_gains(state: steps.State, listed: Neighbours, gains: Float64) -> None:
+    """Begin to run from these gains."""
     state.bounds[:] = np.where(state.left, gains, -np.inf)
     state.numbers[steps.LARGEST] = max(0.0, state.bounds.max())
-    state.numbers[steps.OPERATIONS] = 0 if crew is None else 1
+    state.numbers[steps.OPERATIONS] = 0
     state.numbers[steps.ENTRIES] = listed.lengths.sum()
+
+
+def _correct(state: steps.State, listed: Neighbours, crew: Crew) -> None:
+    """What the last pick takes off the running gains, by the whole crew."""
+    count = int(state.numbers[steps.CHANGED])
+    chunk = max(1, -(-count // crew.threads))
+    parts, dropped = np.zeros((-(-count // chunk), len(state.bounds))), []
+
+    def work(start: int, stop: int) -> None:
+        dropped.append(steps.corrected(state, listed.arrays, start, stop, parts[start // chunk]))
+
+    crew.share(count, chunk, work)
+    state.bounds[:] += parts.sum(axis=0)
+    state.numbers[steps.ENTRIES] -= sum(dropped)
+    state.numbers[steps.OPERATIONS] += count + len(parts)
 
 
 def _pools(state: steps.State, options: steps.Options, sampler: Sampler | None) -> Iterator[tuple[Int64, int]]:
@@ -286,12 +315,10 @@ def _pools(state: steps.State, options: steps.Options, sampler: Sampler | None) 
         yield sampler.draw(state.left, step), step + 1
 
 
-def _room(costs: Costs, nearest_cost: Float32, most: int) -> int:
-    """Entries to make room for; 0 where the lists will hardly fit."""
-    if most == 0:
-        return 0
-    expected = estimated_entries(costs, nearest_cost)
-    return 0 if 1.1 * expected > most else min(most, 2 * expected + 64 * costs.candidates.count)
+def _expected(costs: Costs, nearest_cost: Float32, rows: Int64, seen: Float32, most: int) -> int | None:
+    """About how many entries the lists will have, by the costs of some examples; None where `most` will hardly do."""
+    expected = estimated_entries(costs.ground.count, nearest_cost[rows], seen)
+    return expected if 1.1 * expected <= most else None
 
 
 def _count(state: steps.State) -> int:

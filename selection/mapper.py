@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from time import perf_counter
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,7 +13,9 @@ from selection.blocks import Block, View
 from selection.distances import largest_norm
 from selection.greedi import Partition, Placed, deal, draw_sample, rounds
 from selection.problem import Picks, Problem
-from selection.works import Held, Options, Result, Work, perform
+from selection.proxies import Int64
+from selection.sharing import Holders, by_the_first, common
+from selection.works import Held, Options, Pieces, Result, Work, perform
 
 _OPTIONS = ("measure", "solver", "epsilon", "memory", "limit")
 
@@ -29,12 +31,27 @@ class Mapper(Protocol):
         ...
 
 
-class Shards(Protocol):
-    """Those who keep blocks of examples and do the works of a selection on them."""
+@runtime_checkable
+class SharedMapper(Mapper, Protocol):
+    """Solves problems whose examples several processes hold: each asks the same, with the part that it holds."""
+
+    def map_shared(
+        self, problems: Sequence[Problem], partition: Partition | None, holders: Holders
+    ) -> tuple[list[Picks], float]:
+        """What `map` would answer to the whole problems, for every process."""
+        ...
+
+
+class Store(Protocol):
+    """Where blocks of examples are kept."""
 
     def hold(self, block: View) -> Held:
         """Keep a block, and say what it is known by."""
         ...
+
+
+class Shards(Store, Protocol):
+    """Those who keep blocks and do the works of a selection on them."""
 
     def perform(self, works: Sequence[Work]) -> list[Result]:
         """Do works, in any order and anywhere; the results in the order of the works."""
@@ -53,15 +70,27 @@ class SerialMapper:
         picks = run([place(problem, shards, share) for problem, share in divided(problems, partition)], shards)
         return picks, perf_counter() - start
 
+    def map_shared(
+        self, problems: Sequence[Problem], partition: Partition | None, holders: Holders
+    ) -> tuple[list[Picks], float]:
+        """Rank 0 is given everybody's blocks, and solves."""
+        start = perf_counter()
+        shards = LocalShards(self.threads, copying=True)
+        placed = [place(problem, shards, share) for problem, share in divided(problems, partition)]
+        parts = holders.gather(placed)
+        picks = by_the_first(holders, lambda: run(together(parts), shards))
+        return picks, perf_counter() - start
+
 
 class LocalShards:
-    """This process: blocks are kept as they are."""
+    """This process: blocks are kept as they are, or, to be sent elsewhere, copied out of what they are a part of."""
 
-    def __init__(self, threads: int):
+    def __init__(self, threads: int, *, copying: bool = False):
         self.threads = threads
+        self.copying = copying
 
     def hold(self, block: View) -> Held:
-        return block
+        return block.block() if self.copying else block
 
     def perform(self, works: Sequence[Work]) -> list[Result]:
         """Side by side where there are several works for the threads, the largest first."""
@@ -89,20 +118,32 @@ def divided(problems: Sequence[Problem], partition: Partition | None) -> list[tu
     ]
 
 
-def place(problem: Problem, shards: Shards, partition: Partition) -> Placed:
-    """Deal the examples of a problem out to blocks, and give these to the shards."""
+def place(problem: Problem, store: Store, partition: Partition) -> Placed:
+    """Deal the examples of a problem out to blocks, and give these to the store.
+
+    Of a problem of which only a part is here, each block is a piece: None where none of its examples is here.
+    """
     if problem.candidates is not None:
         raise ValueError("candidates: a problem for a mapper picks from all of its examples")
     n = problem.count
-    weights = np.ones(n) if problem.weights is None else problem.weights
-    everything = View(np.arange(n), problem.residuals, problem.embeddings, weights, problem.rows)
+    places = np.arange(n) if problem.places is None else problem.places
+    weights = np.ones(len(places)) if problem.weights is None else problem.weights
+    everything = View(places, problem.residuals, problem.embeddings, weights, problem.rows)
+
+    def hold(part: Int64) -> Held | None:
+        if problem.places is not None:
+            _, part = common(places, part)
+        if not len(part):
+            return None
+        return store.hold(everything if len(part) == len(places) else everything.some(part))
+
     parts = [np.arange(n)] if partition.parts == 1 else deal(n, partition.parts, problem.seed)
-    sampled = n if problem.budget is None else partition.sampled(n, problem.budget)
+    sampled = partition.sampled(n, problem.budget)
     sample = None
     if partition.parts > 1 and sampled < n:
-        sample = shards.hold(everything.some(draw_sample(n, sampled, problem.seed)))
+        sample = hold(draw_sample(n, sampled, problem.seed))
     return Placed(
-        blocks=tuple(shards.hold(everything if len(parts) == 1 else everything.some(part)) for part in parts),
+        blocks=tuple(hold(part) for part in parts),
         sizes=tuple(len(part) for part in parts),
         sample=sample,
         sampled=sampled,
@@ -112,6 +153,24 @@ def place(problem: Problem, shards: Shards, partition: Partition) -> Placed:
         partition=partition,
         seed=problem.seed,
         c1=2.0 * largest_norm(problem.residuals, problem.embeddings, problem.rows) if len(parts) > 1 else None,
+    )
+
+
+def together(parts: Sequence[Sequence[Placed]]) -> list[Placed]:
+    """The whole problems, of what each of several processes has placed of them."""
+    return [_whole(pieces) for pieces in zip(*parts, strict=True)]
+
+
+def _whole(parts: Sequence[Placed]) -> Placed:
+    def joined(pieces: Sequence[Held | None]) -> Held | None:
+        there = tuple(piece for piece in pieces if piece is not None)
+        return Pieces(there) if there else None
+
+    return replace(
+        parts[0],
+        blocks=tuple(joined(pieces) for pieces in zip(*(part.blocks for part in parts), strict=True)),
+        sample=joined([part.sample for part in parts]),
+        c1=None if parts[0].c1 is None else max(part.c1 for part in parts if part.c1 is not None),
     )
 
 

@@ -5,15 +5,19 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from time import perf_counter
 from typing import Literal
 
 import numpy as np
 
 from selection.budgets import Division, divide
+from selection.costs import fill
+from selection.distances import measured_points
 from selection.greedi import Partition
-from selection.greedy import entries_that_pay, is_dense, solve
-from selection.neighbours import BYTES
-from selection.problem import Memory, Objective, Problem, Solver
+from selection.greedy import entries_that_pay, is_dense
+from selection.neighbours import BYTES, are_turned, working_bytes
+from selection.objectives import metric
+from selection.problem import Memory, Objective, Solver
 from selection.threads import KEPT
 
 # Of all pairs of n points, those nearer than the medoid after t picks: _SHARE t^-_FALL, measured on residuals and on
@@ -24,7 +28,9 @@ _ENTRY, _SCANNED = 4.5e-9, 1e-9  # seconds to correct one entry, to pass over on
 _GAIN = 1e-9  # seconds to add one pair to a gain
 _DRAWN = 1.5e-8  # seconds a candidate and step that a sample takes
 _FRESH = 0.8e-9  # seconds a byte that is used for the first time
+_LISTED = 1.2e-9  # seconds to look whether a pair is an entry, and to list it where it is
 _ROW = 2.0  # a row of distances takes so much longer than the same pairs in tiles
+_ROWS, _TILE = 256, (64, 512)  # of the pairs that are computed to measure this machine
 
 
 @dataclass(frozen=True)
@@ -133,10 +139,10 @@ def _divided(
             break
         groups = further
     sampled = partition.sampled(n, k)
-    rest = [_cover(shape, n, k)]
+    rest = [_cover(shape, n, k, min(k, partition.capacity))]
     if k <= partition.capacity:
         rest += [_solve(shape, sampled, size, k, limit=limit, threads=shape.threads)]
-        rest += [_cover(shape, sampled, k)] * whole
+        rest += [_cover(shape, sampled, k, k)] * whole
     return local, rest
 
 
@@ -158,29 +164,34 @@ def _solve(shape: _Shape, ground: int, candidates: int, k: int, *, limit: int, t
     elif shape.objective != "frobenius" and before > 1:
         evaluated += 1.0
     listed = before < k or k == 1
-    computed = (0.5 if dense else evaluated + listed) * pairs * depth * pair / threads
-    computed += (evaluated + dense) * pairs * _GAIN / threads
     entries = pairs * _SHARE * before**-_FALL if listed else 0.0
+    turned = are_turned(ground == candidates and not dense, math.ceil(entries), int(max(0.0, limit - kept)) // BYTES)
+    passes = 0.5 if dense else evaluated + listed * (0.5 if turned else 1.0)
+    computed = passes * depth * pair + evaluated * _GAIN + listed * _LISTED + dense * _GAIN
     few = entries_that_pay(ground, candidates)
     late = min(k, max(before, math.ceil((pairs * _SHARE / few) ** (1 / _FALL))))
     rows = 0.0 if dense else _ROW * pair * depth * ground * (late - (before if listed else 0))
     corrected = pairs * _SHARE / _FALL * before**-_FALL * _ENTRY if listed else 0.0
     copied = 4 * (ground + candidates * (ground != candidates)) * (shape.depth + depth)
     state = 40 * ground + 60 * candidates + 16 * k
-    scratch = threads * 64 * (candidates * BYTES + 4096)
-    fresh = kept + BYTES * entries
+    scratch = threads * (working_bytes(max(ground, candidates)) + 16 * candidates)
+    fresh = kept + BYTES * (1 + turned) * entries
     steps = k * candidates * (_SCANNED + (_DRAWN if shape.solver == "stochastic" else 0.0))
     return _Cost(
-        seconds=computed + rows + corrected + steps + (fresh > KEPT) * fresh * _FRESH + 5e-4,
+        seconds=pairs * computed / threads
+        + rows
+        + steps
+        + (corrected + (fresh > KEPT) * fresh * _FRESH) / threads
+        + 2e-3,
         bytes=int(copied + state + scratch + fresh),
         dense=dense,
     )
 
 
-def _cover(shape: _Shape, n: int, k: int) -> _Cost:
-    """The value and the weights of k medoids on n examples."""
+def _cover(shape: _Shape, n: int, k: int, held: int) -> _Cost:
+    """The value and the weights of k medoids on n examples; some of them are held at a time."""
     pair = _pair_seconds(shape.columns, shape.embedding, shape.objective)
-    size = 12 * (n + k) * shape.depth + 40 * n
+    size = 12 * (n + held) * shape.depth + 60 * n
     return _Cost(float(n) * k * (shape.depth * pair + 5e-10) / shape.threads, size)
 
 
@@ -188,10 +199,19 @@ def _cover(shape: _Shape, n: int, k: int) -> _Cost:
 def _pair_seconds(columns: int, embedding: int | None, objective: Objective) -> float:
     """Seconds of one thread for one coordinate of one pair of examples, measured here."""
     depth = columns + (0 if embedding is None else embedding + 1)
-    n = int(np.clip(math.sqrt(_CALIBRATION / depth), 128, 4_096))
+    n = int(np.clip(_CALIBRATION / (depth * _ROWS), 500, 8_000))  # a power of two would meet itself in the cache
     stream = np.random.default_rng(0)
     rows = stream.standard_normal((n, columns), np.float32)
     inputs = None if embedding is None else stream.standard_normal((n, embedding), np.float32)
-    problem = Problem(rows, inputs, objective, 2, None, memory="blockwise")
-    taken = [solve(problem).seconds for _ in range(4)]  # the first compiles
-    return min(taken[1:]) / (n * n * depth)
+    points = measured_points(rows, inputs)
+    costs, out, spare = (
+        metric(points, objective).arguments,
+        np.empty((_ROWS, n), np.float32),
+        np.empty(_TILE, np.float32),
+    )
+    taken = []
+    for _ in range(6):  # the first compiles, and is the first to touch the memory
+        start = perf_counter()
+        fill(points.arrays, points.arrays, costs, (0, _ROWS, 0, n), out, spare)
+        taken.append(perf_counter() - start)
+    return min(taken[1:]) / (_ROWS * n * depth)

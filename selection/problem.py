@@ -22,6 +22,9 @@ class Problem:
     residuals   (n, C)
     embeddings  (n, D), or None where the proxies are the residuals alone
     rows        (n,) which rows of both are meant, ascending, copied when solved; None: all
+    places      where only a part of the examples is held here: (m,) which of `size` they are, ascending, m being the
+                number of rows; such a problem is for a mapper that shares it
+    size        of the whole problem, where only a part is held here
     budget      exactly this many picks; or None, with a
     tolerance   xi: picks until what is left is at most this, one pick at least
     measure     what the tolerance bounds: frobenius: ||G_S||_F = sqrt(sum w min d^2), whatever the objective;
@@ -49,10 +52,14 @@ class Problem:
     memory: Memory = "auto"
     limit: int = 2 << 30
     rows: Int64 | None = None
+    places: Int64 | None = None
+    size: int | None = None
 
     @property
     def count(self) -> int:
         """n."""
+        if self.size is not None:
+            return self.size
         return len(self.residuals) if self.rows is None else len(self.rows)
 
     def copied_out(self) -> "Problem":

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
+LIGHTEST, HEAVIEST = 1e-100, 1e100  # of the weights above 0
 _PIECE = 65_536  # rows looked at at a time
 
 
@@ -24,7 +25,7 @@ class Proxies:
     labels      (n,) integers from 0; needed for selection class by class
     embeddings  (n, D) the last layer's input h. With it the proxy is the gradient w.r.t. the last layer's
                 weights and bias, g ⊗ [h, 1] (kept factored, never C*D numbers an example); without it, g.
-    weights     (n,) how much each example counts as something to cover, at least 0; 1 each if left out
+    weights     (n,) how much each example counts as something to cover: 0, or 1e-100 to 1e100; 1 each if left out
 
     float64 and bfloat16 become float32. Raises ProxyError where lengths differ, ids repeat, a value is not finite or a
     weight is negative (naming the row).
@@ -93,6 +94,10 @@ def _weights(values: Any) -> npt.NDArray[np.float64]:
     if refused.any():
         row = int(np.argmax(refused))
         raise ProxyError(f"weights must be finite and at least 0; row {row} has {array[row]}")
+    extreme = (weights > 0) & ((weights < LIGHTEST) | (weights > HEAVIEST))  # sums of theirs would not fit float64
+    if extreme.any():
+        row = int(np.argmax(extreme))
+        raise ProxyError(f"weights should be 0, or from {LIGHTEST:g} to {HEAVIEST:g}; row {row} has {weights[row]:g}")
     return weights
 
 

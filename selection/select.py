@@ -9,12 +9,15 @@ import numpy.typing as npt
 
 from selection.budgets import BudgetError, Division, divide
 from selection.distances import Float64
-from selection.gradient import gradient_error
+from selection.gradient import gradient_error, shared_gradient_error
 from selection.greedi import Partition
-from selection.mapper import Mapper, SerialMapper
+from selection.mapper import Mapper, SerialMapper, SharedMapper
 from selection.problem import Measure, Memory, Objective, Problem, Solver
-from selection.proxies import Int64, Proxies
+from selection.proxies import Float32, Int64, Proxies
 from selection.randomness import stream_seed
+from selection.sharing import Share, common
+
+_NOTHING: Float32 = np.zeros((0, 1), np.float32)
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Selection:
 
 
 def select(
-    proxies: Proxies,
+    proxies: Proxies | None,
     *,
     budget: int | None = None,
     tolerance: float | None = None,
@@ -57,6 +60,7 @@ def select(
     memory: Memory = "auto",
     memory_limit: int = 2 << 30,
     mapper: Mapper | None = None,
+    share: Share | None = None,
 ) -> Selection:
     """Select medoids of the gradient proxies by greedy facility location (Eq. 9, Algorithm 1).
 
@@ -79,6 +83,8 @@ def select(
                   needed; auto: dense where that is faster and fits. The picks are the same.
     memory_limit  bytes that the computation may take beyond its input, a process.
     mapper        where the classes are solved; in this process, on all processors, if left out.
+    share         where several processes hold the ground set together: each calls this with the proxies that it holds
+                  (of the examples at `share.rows`, without weights; None for none), and gets the selection from all.
 
     The answer depends on the proxies and options alone: not on the order of the rows, the threads, the memory or the
     mapper. Weights sum to n, or to the sum of the proxies' own weights.
@@ -105,14 +111,22 @@ def select(
             raise ValueError(f"{name} = {number!r}: should be a whole number{unit}, at least 0 and below {above}")
     partition = Partition(partitions, alpha, sample, capacity)
     start = time.perf_counter()
-    if (np.diff(proxies.ids) < 0).any():
-        proxies = proxies.rows(np.argsort(proxies.ids))
-    groups = _groups(proxies.labels, bool(per_class))
+    if share is None:
+        if proxies is None:
+            raise ValueError("proxies = None: only a process that shares the ground set with others can hold none")
+        if (np.diff(proxies.ids) < 0).any():
+            proxies = proxies.rows(np.argsort(proxies.ids))
+        ids, labels = proxies.ids, proxies.labels
+    else:
+        if proxies is not None and proxies.weights is not None:
+            raise ValueError("weights: what several processes hold has none; should be left out")
+        ids, labels = share.ids, share.labels
+    groups = _groups(labels, bool(per_class))
     parts = _parts(budget, groups, "equal" if per_class == "equal" else "proportional")
     problems = [
         Problem(
-            proxies.residuals,
-            proxies.embeddings,
+            _NOTHING if proxies is None else proxies.residuals,
+            None if proxies is None else proxies.embeddings,
             objective,
             parts.get(group),
             tolerance,
@@ -123,17 +137,27 @@ def select(
             weights=_weights(proxies, rows, group),
             memory=memory,
             limit=int(memory_limit),
-            rows=None if len(groups) == 1 else rows,
+            **_held(rows, share, alone=len(groups) == 1),
         )
         for group, rows in groups.items()
     ]
-    solved, seconds = (mapper or SerialMapper()).map(problems, partition)
+    if share is None:
+        solved, seconds = (mapper or SerialMapper()).map(problems, partition)
+    else:
+        sharing = mapper or SerialMapper()
+        if not isinstance(sharing, SharedMapper):
+            raise ValueError(f"mapper = {type(sharing).__name__}: cannot solve what several processes hold")
+        solved, seconds = sharing.map_shared(problems, partition, share.holders)
     members = np.concatenate([rows[picks.order] for rows, picks in zip(groups.values(), solved, strict=True)])
     weights = np.concatenate([picks.counts for picks in solved])
     gains = np.concatenate([picks.gains for picks in solved])
-    error = gradient_error(proxies, members, weights)
+    if share is None:
+        assert proxies is not None
+        error = gradient_error(proxies, members, weights)
+    else:
+        error = shared_gradient_error(proxies, share, members, weights)
     return Selection(
-        ids=proxies.ids[members],
+        ids=ids[members],
         weights=weights,
         gains=gains,
         value=float(gains.sum()),
@@ -143,8 +167,16 @@ def select(
     )
 
 
-def _weights(proxies: Proxies, rows: npt.NDArray[Any], group: int) -> Float64 | None:
-    if proxies.weights is None:
+def _held(rows: npt.NDArray[Any], share: Share | None, *, alone: bool) -> dict[str, Any]:
+    """Which rows of the proxies are a group's; of a share, also which examples of the group these are."""
+    if share is None:
+        return {"rows": None if alone else rows}
+    places, here = common(share.rows, rows)
+    return {"rows": here, "places": places, "size": len(rows)}
+
+
+def _weights(proxies: Proxies | None, rows: npt.NDArray[Any], group: int) -> Float64 | None:
+    if proxies is None or proxies.weights is None:
         return None
     weights = proxies.weights[rows]
     if not weights.any():

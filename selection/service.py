@@ -1,26 +1,37 @@
 """The selection service: Ray actors that solve selection problems for all trials of a sweep.
 
-A trial puts its proxies into the object store, block by block, and asks the coordinator. The coordinator sends works to
-the shards, which read the blocks where they lie; what it sees itself are rows, gains and counts.
+Every process of a trial puts the proxies that it holds into the object store, block by block, and asks the coordinator.
+The coordinator sends works to the shards, one of each trial in turn; these read the blocks where they lie, on any node.
+What the coordinator sees itself are rows, gains and counts.
 """
 
+import asyncio
 import logging
-import threading
 import time
+import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 
 import ray
 from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from selection.blocks import View
+from selection.dispatching import Dispatcher, ShardWorkers
 from selection.greedi import Partition, Placed
-from selection.mapper import divided, place, run
+from selection.mapper import divided, place, run, together
 from selection.problem import Picks, Problem
-from selection.works import Held, Result, Work, perform
+from selection.sharing import Holders, by_the_first
+from selection.works import Held, Work, perform
 
 log = logging.getLogger(__name__)
 WAITING = 64  # requests at the coordinator at one time
 _PATIENCE = 0.5  # seconds between two tries where there are more
+_CALLS = 100_000  # calls that may wait at the coordinator, in one thread: every process of every trial makes one
+
+Answer = tuple[list[Picks], float]
 
 
 class SelectionShard:
@@ -36,82 +47,117 @@ class SelectionShard:
         return (answer, *blocks) if blocks else answer
 
 
+@dataclass(frozen=True)
+class Part:
+    """What one process of a trial asks: its pieces of the problems' blocks.
+
+    token    the same for all processes of one request, and for no other request
+    """
+
+    trial: str
+    token: str
+    rank: int
+    size: int
+    placed: list[Placed]
+
+
+@dataclass
+class _Meeting:
+    """The parts of a request, until all have come."""
+
+    token: str
+    answer: "asyncio.Future[Answer | None]"
+    parts: dict[int, list[Placed]] = field(default_factory=dict)
+
+
 class Coordinator:
-    """Takes requests, and lets the shards do them round by round. It keeps no state: a request can be repeated."""
+    """Takes requests, and lets the shards do them round by round.
+
+    What it knows is gone with it, and comes again: every process of a trial repeats its call until it is answered.
+    """
 
     def __init__(self, waiting: int):
         self.waiting = waiting
-        self._lock = threading.Lock()
+        self._dispatcher: Dispatcher | None = None
+        self._pool = ThreadPoolExecutor(waiting)
+        self._meetings: dict[str, _Meeting] = {}
         self._requests = 0
 
-    def solve(
-        self, problems: list[Placed], shards: list[ActorHandle], threads: int
-    ) -> tuple[list[Picks], float] | None:
-        """The picks, and the seconds of the busiest shard; None where too many requests wait already."""
-        with self._lock:
-            if self._requests >= self.waiting:
-                return None
-            self._requests += 1
+    async def solve(self, part: Part, shards: Sequence[ActorHandle], threads: int) -> Answer | None:
+        """The picks, and the seconds of the busiest shard, once all of the trial's processes have asked.
+
+        None where too many requests wait already. `shards` come with every request: one that is started again could not
+        count on what it was started with.
+        """
+        self._dispatcher = self._dispatcher or Dispatcher(shards)
+        loop = asyncio.get_running_loop()
+        meeting = self._meetings.get(part.trial)
+        if meeting is None or meeting.token != part.token:  # a trial that died left its own unanswered
+            meeting = self._meetings[part.trial] = _Meeting(part.token, loop.create_future())
+        meeting.parts[part.rank] = part.placed
+        if len(meeting.parts) < part.size:
+            return await asyncio.shield(meeting.answer)
+        del self._meetings[part.trial]
+        answer: Answer | None = None
         try:
-            workers = RayShards(shards, threads)
-            return run(problems, workers), workers.seconds
+            if self._requests < self.waiting:
+                answer = await self._solve(meeting, ShardWorkers(self._dispatcher, part.trial, threads))
+        except BaseException as error:
+            if part.size > 1:
+                meeting.answer.set_exception(error)
+                meeting.answer.exception()  # a process that is gone does not ask for it
+            raise
+        meeting.answer.set_result(answer)
+        return answer
+
+    async def _solve(self, meeting: _Meeting, workers: ShardWorkers) -> Answer:
+        problems = together([meeting.parts[rank] for rank in sorted(meeting.parts)])
+        self._requests += 1
+        try:
+            picks = await asyncio.get_running_loop().run_in_executor(self._pool, run, problems, workers)
         finally:
-            with self._lock:
-                self._requests -= 1
+            self._requests -= 1
+        return picks, workers.seconds
 
 
-_Shard = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(SelectionShard)
-_Coordinator = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Coordinator)
-
-
-class RayShards:
-    """Actors that do works on blocks in the object store."""
-
-    def __init__(self, shards: Sequence[ActorHandle], threads: int):
-        self.shards = list(shards)
-        self.threads = threads
-        self.seconds = 0.0  # of the busiest shard, over all rounds
-
-    def hold(self, block: View) -> Held:
-        return ray.put(block.block())
-
-    def perform(self, works: Sequence[Work]) -> list[Result]:
-        """Packed onto the shards by cost, the largest first. What they give back stays in the object store."""
-        loads = [0.0] * len(self.shards)
-        where: dict[int, int] = {}
-        for at in sorted(range(len(works)), key=lambda at: -works[at].cost):
-            where[at] = loads.index(min(loads))
-            loads[where[at]] += works[at].cost
-        threads = max(1, self.threads // len(set(where.values())))
-        sent = {
-            at: self.shards[shard].perform.options(num_returns=1 + works[at].scatter).remote(works[at], threads)
-            for at, shard in where.items()
-        }
-        results: list[Result] = []
-        for at, work in enumerate(works):
-            answer, *blocks = sent[at] if work.scatter else [sent[at]]
-            results.append((ray.get(answer), blocks))
-        busy = [0.0] * len(self.shards)
-        for at, (answer, _) in enumerate(results):
-            busy[where[at]] += answer.seconds
-        self.seconds += max(busy)
-        return results
+# A byte: Ray places who asks for nothing anywhere, whatever node it is told to prefer.
+_Shard = ray.remote(num_cpus=0, memory=1, max_restarts=-1, max_task_retries=-1)(SelectionShard)
+_Coordinator = ray.remote(num_cpus=0, memory=1, max_restarts=-1, max_task_retries=-1, max_concurrency=_CALLS)(
+    Coordinator
+)
 
 
 class SelectionService:
-    """Starts the shards and their coordinator, and hands out mappers. Lives in the driver; close it in the end."""
+    """Starts the shards and their coordinator, and hands out mappers. Lives in the driver; close it in the end.
 
-    def __init__(self, shards: int, waiting: int = WAITING):
+    Shards are spread over the nodes, those without GPUs where there are any: their processors have nothing else to do.
+    One whose node is lost is started again on another. `name` stands in the actors' names, as `name/shard-0`.
+    """
+
+    def __init__(self, shards: int, waiting: int = WAITING, name: str | None = None):
         if shards < 1:
             raise ValueError(f"shards = {shards}: should be at least 1")
-        self.shards: list[ActorHandle] = [_Shard.remote() for _ in range(shards)]
-        self.coordinator: ActorHandle | None = _Coordinator.options(max_concurrency=2 * waiting).remote(waiting)
+        homes = _homes()
+        self.shards: list[ActorHandle] = [
+            _Shard.options(
+                name=name and f"{name}/shard-{number}",
+                scheduling_strategy=NodeAffinitySchedulingStrategy(homes[number % len(homes)], soft=True),
+            ).remote()
+            for number in range(shards)
+        ]
+        self.coordinator: ActorHandle | None = _Coordinator.options(
+            name=name and f"{name}/coordinator",
+            scheduling_strategy=NodeAffinitySchedulingStrategy(homes[shards % len(homes)], soft=True),
+        ).remote(waiting)
 
-    def mapper(self, threads: int) -> "ServiceMapper":
-        """A mapper for a trial with this many threads. Can be sent to other processes."""
+    def mapper(self, threads: int, trial: str = "") -> "ServiceMapper":
+        """A mapper for a trial with this many threads. Can be sent to other processes.
+
+        Trials take turns by their names; one without a name is a trial of its own.
+        """
         if self.coordinator is None:
             raise RuntimeError("the selection service is closed")
-        return ServiceMapper(self.coordinator, self.shards, threads)
+        return ServiceMapper(self.coordinator, self.shards, trial, threads)
 
     def close(self) -> None:
         """Stop the coordinator and the shards."""
@@ -121,25 +167,65 @@ class SelectionService:
         self.coordinator, self.shards = None, []
 
 
+def _homes() -> list[str]:
+    """The nodes for the service, in an order that does not depend on who was listed first."""
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    working = [node for node in alive if node["Resources"].get("CPU")] or alive  # a head is often given none
+    without = [node for node in working if not node["Resources"].get("GPU")]
+    return sorted(str(node["NodeID"]) for node in without or working)
+
+
+class _Store:
+    """The object store, as those who deal blocks out see it."""
+
+    def hold(self, block: View) -> Held:
+        return ray.put(block.block())
+
+
 class ServiceMapper:
     """Solves problems on the service: the same answers as `SerialMapper`, from other processes."""
 
-    def __init__(self, coordinator: ActorHandle, shards: Sequence[ActorHandle], threads: int):
+    def __init__(self, coordinator: ActorHandle, shards: Sequence[ActorHandle], trial: str, threads: int):
         self.coordinator = coordinator
         self.shards = list(shards)
+        self.trial = trial
         self.threads = threads
 
-    def map(self, problems: Sequence[Problem], partition: Partition | None = None) -> tuple[list[Picks], float]:
+    def map(self, problems: Sequence[Problem], partition: Partition | None = None) -> Answer:
         """Send the blocks to the object store and the request to the coordinator; wait while too many wait there."""
-        store = RayShards([], self.threads)
-        placed = [place(problem, store, share) for problem, share in divided(problems, partition)]
+        token = uuid.uuid4().hex
+        part = Part(self.trial or token, token, 0, 1, _placed(problems, partition))
         told = False
         while True:
-            request = self.coordinator.solve.remote(placed, self.shards, self.threads)
-            answer: tuple[list[Picks], float] | None = ray.get(request)
+            answer: Answer | None = ray.get(self.coordinator.solve.remote(part, self.shards, self.threads))
             if answer is not None:
                 return answer
-            if not told:
-                log.warning("the selection service has as many requests as it takes; this one waits for its turn")
-                told = True
-            time.sleep(_PATIENCE)
+            _wait(told)
+            told = True
+
+    def map_shared(self, problems: Sequence[Problem], partition: Partition | None, holders: Holders) -> Answer:
+        """The same, each process with its pieces of the blocks: only what stands for them crosses.
+
+        What rank 0 is answered is everybody's: the coordinator may die when it has answered some.
+        """
+        token = holders.gather(uuid.uuid4().hex)[0]
+        part = Part(self.trial or token, token, holders.rank, holders.size, _placed(problems, partition))
+        told = False
+        while True:
+            request = self.coordinator.solve.remote(part, self.shards, self.threads)
+            answer: Answer | None = by_the_first(holders, partial(ray.get, request))
+            if answer is not None:
+                return answer
+            _wait(told or holders.rank > 0)
+            told = True
+
+
+def _placed(problems: Sequence[Problem], partition: Partition | None) -> list[Placed]:
+    store = _Store()
+    return [place(problem, store, share) for problem, share in divided(problems, partition)]
+
+
+def _wait(told: bool) -> None:
+    if not told:
+        log.warning("the selection service has as many requests as it takes; this one waits for its turn")
+    time.sleep(_PATIENCE)

@@ -8,8 +8,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numba import types
+from numba.extending import intrinsic
 
-from selection.compiling import inner, kernel
+from selection.compiling import inlined, inner, kernel
 from selection.costs import cost_row, gain
 from selection.neighbours import correct
 from selection.problem import Float64
@@ -17,10 +19,12 @@ from selection.proxies import Float32, Int64
 
 _ROUNDING = 2.0**-53  # of one float64 operation, relative
 _WIDE = 512
-_BLOCK = 512  # values searched for the largest of them
-DONE, MORE, REFRESH = 0, 1, 2
+_BLOCK = 256  # values of which the largest is noted
+_MAGNITUDE = np.int64(2**63 - 1)  # all bits of a float64 but its sign
+_LEAST = np.int64(-(2**63))
+DONE, MORE, REFRESH, PICKED = 0, 1, 2, 3
 # Places in `numbers`, what changes from step to step:
-COUNT, LARGEST, OPERATIONS, ENTRIES = 0, 1, 2, 3
+COUNT, LARGEST, OPERATIONS, ENTRIES, CHANGED = 0, 1, 2, 3, 4
 
 
 class State(NamedTuple):
@@ -28,9 +32,13 @@ class State(NamedTuple):
 
     order: Int64  # (k,) candidates, as picked
     gains: Float64  # (k,)
-    numbers: Float64  # picks so far; largest running gain when computed, corrections since, entries of neighbours
+    # Picks so far; largest running gain when computed, corrections since; entries of neighbours; how many examples' m_i
+    # the last pick changed
+    numbers: Float64
     nearest_cost: Float32  # (g,) m_i
     nearest: Int64  # (g,) the nearest medoid; c: none yet
+    changed: Int64  # (g,) the examples whose m_i the last pick changed,
+    before: Float32  # (g,) and from what
     squares: Float64  # (g,) min_j d_ij^2 where a tolerance needs it, else (0,)
     weights: Float64  # (g,)
     left: np.ndarray  # (c,) bool: not picked yet
@@ -56,13 +64,14 @@ def by_bounds(state, options, pool, rows, columns, metric, stored, evaluations):
     n = len(state.nearest_cost)
     row, squares = np.empty((1, n), np.float32), np.empty(len(state.squares), np.float32)
     spare = np.empty((1, _WIDE), np.float32)
-    changed, before = np.empty(n, np.int64), np.empty(n, np.float32)
+    maxima = np.empty(-(-len(state.bounds) // _BLOCK))
     held, seen = -1, 0
     while int(state.numbers[COUNT]) < options.limit:
         step = int(state.numbers[COUNT])
-        j, _ = _best(state.bounds, pool)
+        largest = _largest(state.bounds, pool, maxima)
+        j, _ = _at_least(largest, largest, state.bounds, pool, maxima)
         if state.evaluated[j] == step and held == j:
-            _take(state, j, row[0], squares, changed, before)
+            _take(state, j, state.bounds[j], row[0], squares)
             seen, held = 0, -1
             if is_covered(state, options):
                 return DONE
@@ -79,48 +88,51 @@ def by_bounds(state, options, pool, rows, columns, metric, stored, evaluations):
 
 
 @kernel
-def by_differences(state, options, pool, rows, columns, metric, stored, neighbours, depth, few):  # type: ignore[no-untyped-def]
+def by_differences(  # type: ignore[no-untyped-def]
+    state, options, pool, rows, columns, metric, stored, neighbours, depth, few, shared
+):
     """Steps on running gains, corrected after each pick for the examples whose nearest medoid changed.
 
     pool: as in `by_bounds`; depth: of the rows' points. Running gains carry the rounding of their corrections, at most
     `slack`. All gains that might be the largest are computed afresh before one is picked: the pick is the one that
     computing everything anew would give. Returns REFRESH where so many might be that all should be added up anew, MORE
-    where no more than `few` entries are left, else DONE.
+    where no more than `few` entries are left, PICKED after a pick with more than `shared` left, whose corrections are
+    the caller's, else DONE.
     """
     n, c = len(state.nearest_cost), len(state.left)
     row, squares = np.empty((1, n), np.float32), np.empty(len(state.squares), np.float32)
     best_row, best_squares = np.empty((1, n), np.float32), np.empty(len(state.squares), np.float32)
     spare = np.empty((1, _WIDE), np.float32)
     numbers, running = state.numbers, state.bounds
-    changed, before = np.empty(n, np.int64), np.empty(n, np.float32)
+    maxima = np.empty(-(-c // _BLOCK))
     single = n if stored.size else n * (1 + depth // 16)  # cost of one gain computed afresh
     while int(numbers[COUNT]) < options.limit:
-        best, second = _best(running, pool)
-        compared = False
         slack = _ROUNDING * numbers[LARGEST] * (2 * n + 2 * numbers[OPERATIONS] + 8)
-        floor = running[best] - 2 * slack
-        if numbers[OPERATIONS] and second >= floor:
-            rivals = _count_above(running, pool, floor)
-            if rivals * single > 2 * numbers[ENTRIES] + n + c:
-                return REFRESH
-            compared, largest = True, -np.inf
-            for place in range(len(pool) if len(pool) else c):
-                j = pool[place] if len(pool) else place
-                if running[j] >= floor:
-                    cost_row(j, rows, columns, metric, stored, len(squares) > 0, row, squares, spare)
-                    fresh = gain(row[0], state.nearest_cost, state.weights)
-                    if fresh > largest:
-                        best, largest = j, fresh
-                        for i in range(n):
-                            best_row[0, i] = row[0, i]
-                        for i in range(len(squares)):
-                            best_squares[i] = squares[i]
-        if not compared:
-            cost_row(best, rows, columns, metric, stored, len(squares) > 0, best_row, best_squares, spare)
-        count = _take(state, best, best_row[0], best_squares, changed, before)
-        _correct(state, neighbours, changed, before, count)
+        highest = _largest(running, pool, maxima)
+        floor = highest - 2 * slack
+        best, rivals = _at_least(floor, highest, running, pool, maxima)
+        compared = numbers[OPERATIONS] > 0 and rivals > 1
+        if compared and rivals * single > 2 * numbers[ENTRIES] + n + c:
+            return REFRESH
+        largest = -np.inf
+        for place in range((len(pool) if len(pool) else c) if compared else 1):
+            j = (pool[place] if len(pool) else place) if compared else best
+            if compared and running[j] < floor:
+                continue
+            cost_row(j, rows, columns, metric, stored, len(squares) > 0, row, squares, spare)
+            fresh = gain(row[0], state.nearest_cost, state.weights)
+            if fresh > largest:
+                best, largest = j, fresh
+                for i in range(n):
+                    best_row[0, i] = row[0, i]
+                for i in range(len(squares)):
+                    best_squares[i] = squares[i]
+        _take(state, best, largest, best_row[0], best_squares)
         if is_covered(state, options):
             return DONE
+        if numbers[ENTRIES] > shared:
+            return PICKED
+        _correct(state, neighbours)
         if numbers[ENTRIES] <= few:
             return MORE
     return DONE
@@ -132,12 +144,13 @@ def by_entries(state, options, pool, neighbours, by_candidate):  # type: ignore[
     starts, lengths, examples, costs = by_candidate
     n = len(state.nearest_cost)
     numbers, running = state.numbers, state.bounds
-    changed, before = np.empty(n, np.int64), np.empty(n, np.float32)
+    maxima = np.empty(-(-len(running) // _BLOCK))
     while int(numbers[COUNT]) < options.limit:
-        best, second = _best(running, pool)
         slack = _ROUNDING * numbers[LARGEST] * (2 * n + 2 * numbers[OPERATIONS] + 8)
-        floor = running[best] - 2 * slack
-        if numbers[OPERATIONS] and second >= floor:
+        highest = _largest(running, pool, maxima)
+        floor = highest - 2 * slack
+        best, rivals = _at_least(floor, highest, running, pool, maxima)
+        if numbers[OPERATIONS] and rivals > 1:
             largest = -np.inf
             for place in range(len(pool) if len(pool) else len(running)):
                 j = pool[place] if len(pool) else place
@@ -155,13 +168,14 @@ def by_entries(state, options, pool, neighbours, by_candidate):  # type: ignore[
         for place in range(starts[best], starts[best] + lengths[best]):
             i, cost = examples[place], costs[place]
             if cost < state.nearest_cost[i]:
-                changed[count], before[count] = i, state.nearest_cost[i]
+                state.changed[count], state.before[count] = i, state.nearest_cost[i]
                 count += 1
                 state.nearest_cost[i] = cost
                 state.nearest[i] = best
             elif cost == state.nearest_cost[i] and best < state.nearest[i]:
                 state.nearest[i] = best
-        _correct(state, neighbours, changed, before, count)
+        numbers[CHANGED] = count
+        _correct(state, neighbours)
         if is_covered(state, options):
             return
 
@@ -177,26 +191,29 @@ def _listed_gain(state, by_candidate, j):  # type: ignore[no-untyped-def]
     return total
 
 
+@kernel
+def corrected(state, neighbours, start, stop, running):  # type: ignore[no-untyped-def]
+    """Correct running gains for some of the examples whose m_i changed; returns how many entries they lost."""
+    dropped = 0
+    for place in range(start, stop):
+        i = state.changed[place]
+        dropped += correct(neighbours, i, state.before[place], state.nearest_cost[i], state.weights[i], running)
+    return dropped
+
+
 @inner
-def _correct(state, neighbours, changed, before, count):  # type: ignore[no-untyped-def]
-    """Correct the running gains for the examples whose m_i changed, and from what."""
-    for place in range(count):
-        i = changed[place]
-        state.numbers[ENTRIES] -= correct(
-            neighbours, i, before[place], state.nearest_cost[i], state.weights[i], state.bounds
-        )
+def _correct(state, neighbours):  # type: ignore[no-untyped-def]
+    count = int(state.numbers[CHANGED])
+    state.numbers[ENTRIES] -= corrected(state, neighbours, np.int64(0), count, state.bounds)
     state.numbers[OPERATIONS] += count
 
 
 @inner
-def _take(state, j, row, squares, changed, before):  # type: ignore[no-untyped-def]
-    """Make j a medoid: its gain, and the examples for which it is the nearest, ties to the smaller row.
-
-    Returns how many examples' m_i changed; writes which, and from what.
-    """
+def _take(state, j, its_gain, row, squares):  # type: ignore[no-untyped-def]
+    """Make j a medoid: its gain, and the examples for which it is the nearest, ties to the smaller row."""
     step = int(state.numbers[COUNT])
     state.order[step] = j
-    state.gains[step] = gain(row, state.nearest_cost, state.weights)
+    state.gains[step] = its_gain
     state.numbers[COUNT] += 1
     state.left[j] = False
     state.bounds[j] = -np.inf
@@ -204,7 +221,7 @@ def _take(state, j, row, squares, changed, before):  # type: ignore[no-untyped-d
     for i in range(len(row)):
         if row[i] <= state.nearest_cost[i]:
             if row[i] < state.nearest_cost[i]:
-                changed[count], before[count] = i, state.nearest_cost[i]
+                state.changed[count], state.before[count] = i, state.nearest_cost[i]
                 count += 1
                 state.nearest_cost[i] = row[i]
                 state.nearest[i] = j
@@ -212,7 +229,7 @@ def _take(state, j, row, squares, changed, before):  # type: ignore[no-untyped-d
                 state.nearest[i] = j
     for i in range(len(squares)):
         state.squares[i] = min(state.squares[i], np.float64(squares[i]))
-    return count
+    state.numbers[CHANGED] = count
 
 
 @kernel
@@ -231,55 +248,59 @@ def is_covered(state, options):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _best(values, pool):  # type: ignore[no-untyped-def]
-    """The first of the largest, of all or of a pool, and the largest of the others.
+def _largest(values, pool, maxima):  # type: ignore[no-untyped-def]
+    """The largest value, of all or of a pool; of all, maxima[b] becomes the largest of block b.
 
-    Four at a time, since each comparison waits for the one before; then only the largest's block is searched.
+    By keys, since a maximum of integers is taken several at a time, and one of floats is not.
     """
-    if len(pool):
-        best, largest, second = pool[0], values[pool[0]], -np.inf
-        for j in pool[1:]:
-            second = max(second, min(largest, values[j]))
-            if values[j] > largest:
-                best, largest = j, values[j]
-        return best, second
-    n = len(values)
-    largest = second = -np.inf
-    at = 0
-    for start in range(0, n, _BLOCK):
-        stop = min(start + _BLOCK, n)
-        a = b = c = d = e = f = g = h = -np.inf
-        for j in range(start, stop - 3, 4):
-            e = max(e, min(a, values[j]))
-            a = max(a, values[j])
-            f = max(f, min(b, values[j + 1]))
-            b = max(b, values[j + 1])
-            g = max(g, min(c, values[j + 2]))
-            c = max(c, values[j + 2])
-            h = max(h, min(d, values[j + 3]))
-            d = max(d, values[j + 3])
-        for j in range(start + (stop - start) // 4 * 4, stop):
-            e = max(e, min(a, values[j]))
-            a = max(a, values[j])
-        high, low = max(a, b), min(a, b)
-        top, under = max(c, d), min(c, d)
-        other = max(max(min(high, top), max(low, under)), max(max(e, f), max(g, h)))
-        highest = max(high, top)
-        second = max(max(second, other), min(largest, highest))
-        if highest > largest:
-            largest, at = highest, start
-    for j in range(at, n):
-        if values[j] == largest:
-            return j, second
-    return -1, second
+    top = _LEAST
+    for j in pool:
+        top = max(top, _key(_bits(values[j])))
+    if len(pool) == 0:
+        for b in range(len(maxima)):
+            high = _LEAST
+            for j in range(b * _BLOCK, min((b + 1) * _BLOCK, len(values))):
+                high = max(high, _key(_bits(values[j])))
+            maxima[b] = _float(_key(high))
+            top = max(top, high)
+    return _float(_key(top))
+
+
+@inlined
+def _key(bits):  # type: ignore[no-untyped-def]
+    """A float64's bits as an integer that is larger where the float64 is; and back."""
+    return bits ^ ((bits >> np.int64(63)) & _MAGNITUDE)
+
+
+@intrinsic
+def _bits(typing, number):  # type: ignore[no-untyped-def]
+    """A float64's bits."""
+    return types.int64(types.float64), lambda context, builder, signature, arguments: builder.bitcast(
+        arguments[0], context.get_value_type(types.int64)
+    )
+
+
+@intrinsic
+def _float(typing, bits):  # type: ignore[no-untyped-def]
+    """The float64 of these bits."""
+    return types.float64(types.int64), lambda context, builder, signature, arguments: builder.bitcast(
+        arguments[0], context.get_value_type(types.float64)
+    )
 
 
 @inner
-def _count_above(values, pool, floor):  # type: ignore[no-untyped-def]
-    count = 0
+def _at_least(floor, largest, values, pool, maxima):  # type: ignore[no-untyped-def]
+    """The first of the largest, and how many are at least floor, which is not above it; maxima by `_largest`."""
+    best, count = -1, 0
     for j in pool:
-        count += values[j] >= floor
+        if values[j] >= floor:
+            count += 1
+            best = j if best < 0 and values[j] == largest else best
     if len(pool) == 0:
-        for value in values:
-            count += value >= floor
-    return count
+        for b in range(len(maxima)):
+            if maxima[b] >= floor:
+                for j in range(b * _BLOCK, min((b + 1) * _BLOCK, len(values))):
+                    if values[j] >= floor:
+                        count += 1
+                        best = j if best < 0 and values[j] == largest else best
+    return best, count

@@ -6,11 +6,12 @@ from typing import Protocol
 
 import numpy as np
 
-from selection.gradient import gradient_error
+from selection.gradient import gradient_error, shared_gradient_error
 from selection.mapper import Mapper, SerialMapper
 from selection.proxies import Float32, Int64, Proxies
 from selection.randomness import draw_words, stream_seed
 from selection.select import Selection, select
+from selection.sharing import Holders, Share
 from specs.selection import Selection as SelectionSpec
 
 NAN = float("nan")
@@ -20,7 +21,8 @@ NAN = float("nan")
 class Candidates:
     """The ground set as a strategy sees it; rows in ascending order of id.
 
-    ids, labels (n,); losses (n,) and residuals (n, C), embeddings (n, D) only where the strategy asks for them.
+    ids, labels (n,); losses (n,) and residuals (m, C), embeddings (m, D) only where the strategy asks for them.
+    rows (m,): whose residuals and embeddings these are, where other processes hold the others'; None: everybody's.
     Raises ValueError where ids do not ascend.
     """
 
@@ -29,6 +31,7 @@ class Candidates:
     losses: Float32 | None = None
     residuals: Float32 | None = None
     embeddings: Float32 | None = None
+    rows: Int64 | None = None
 
     def __post_init__(self) -> None:
         falls = np.flatnonzero(np.diff(self.ids) <= 0)
@@ -38,11 +41,23 @@ class Candidates:
                 f"ids should ascend, without repeats; row {row} has {self.ids[row]} after {self.ids[row - 1]}"
             )
 
-    def proxies(self) -> Proxies:
-        """The gradient proxies. Needs the residuals."""
+    def proxies(self) -> Proxies | None:
+        """The gradient proxies held here; None where there are none. Needs the residuals."""
         if self.residuals is None:
             raise ValueError("these candidates came without residuals")
-        return Proxies(self.ids, self.residuals, self.labels, self.embeddings)
+        if self.rows is None:
+            return Proxies(self.ids, self.residuals, self.labels, self.embeddings)
+        if not len(self.rows):
+            return None
+        return Proxies(self.ids[self.rows], self.residuals, self.labels[self.rows], self.embeddings)
+
+    def share(self, holders: Holders | None) -> Share | None:
+        """What this process holds of the whole; None where it holds all."""
+        if self.rows is None:
+            return None
+        if holders is None:
+            raise ValueError("these candidates are a part of the whole; the others' holders should be named")
+        return Share(self.ids, self.labels, self.rows, holders)
 
 
 @dataclass(frozen=True)
@@ -54,6 +69,7 @@ class Request:
     seed: int
     epoch: int  # epochs done
     mapper: Mapper = field(default_factory=SerialMapper)
+    holders: Holders | None = None  # the processes that ask this together, where the candidates are shared among them
 
 
 class Strategy(Protocol):
@@ -74,7 +90,7 @@ class RandomSubset:
     def select(self, candidates: Candidates, request: Request) -> Selection:
         start = time.perf_counter()
         ids = random_ids(candidates.ids, _size(request, candidates), request.seed, request.epoch, purpose=0)
-        return _unweighted(ids, candidates, start)
+        return _unweighted(ids, candidates, request, start)
 
 
 class MaxLoss:
@@ -84,7 +100,7 @@ class MaxLoss:
 
     def select(self, candidates: Candidates, request: Request) -> Selection:
         start = time.perf_counter()
-        return _unweighted(largest_losses(candidates, _size(request, candidates)), candidates, start)
+        return _unweighted(largest_losses(candidates, _size(request, candidates)), candidates, request, start)
 
 
 class Coreset:
@@ -107,6 +123,7 @@ class Coreset:
             per_class=spec.per_class,
             seed=stream_seed(request.seed, "selection", request.epoch, 3),  # 0 to 2: other draws of this stream
             mapper=request.mapper,
+            share=candidates.share(request.holders),
         )
 
 
@@ -116,7 +133,7 @@ class Full:
     needs_proxies = False
 
     def select(self, candidates: Candidates, request: Request) -> Selection:
-        return _unweighted(candidates.ids, candidates, time.perf_counter())
+        return _unweighted(candidates.ids, candidates, request, time.perf_counter())
 
 
 STRATEGIES: dict[str, Strategy] = {
@@ -150,11 +167,16 @@ def _size(request: Request, candidates: Candidates) -> int:
     return request.size
 
 
-def _unweighted(ids: Int64, candidates: Candidates, start: float) -> Selection:
+def _unweighted(ids: Int64, candidates: Candidates, request: Request, start: float) -> Selection:
     error = NAN
     if candidates.residuals is not None:
         weights = np.full(len(ids), len(candidates.ids) / len(ids))
-        error = gradient_error(candidates.proxies(), np.searchsorted(candidates.ids, ids), weights)
+        members, share = np.searchsorted(candidates.ids, ids), candidates.share(request.holders)
+        proxies = candidates.proxies()
+        if share is not None:
+            error = shared_gradient_error(proxies, share, members, weights)
+        elif proxies is not None:
+            error = gradient_error(proxies, members, weights)
     return Selection(
         ids=ids,
         weights=np.ones(len(ids)),

@@ -16,6 +16,14 @@ from selection.randomness import draw_words
 from selection.threads import Crew
 
 Held = Any  # a block, or what stands for one that lies elsewhere
+Medoids = tuple[tuple[Held, Int64], ...]
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A block whose examples are held in several places."""
+
+    held: tuple[Held, ...]
 
 
 @dataclass(frozen=True)
@@ -49,13 +57,15 @@ class Solve:
 
 @dataclass(frozen=True)
 class Cover:
-    """Value the members of some blocks, in an order given by their rows, on the examples of one block."""
+    """Value medoids on the examples of one block.
+
+    medoids   blocks of them, one after another, each with the rows of its members as picked; one is held at a time
+    """
 
     block: Held
-    medoids: tuple[Held, ...]
-    order: Int64  # rows, as picked
+    medoids: Medoids
     objective: Objective
-    c1: float | None
+    c1: float
     cost: float
     scatter: int = 0
 
@@ -80,15 +90,14 @@ def perform(
     """Do one piece of work: its answer, and the blocks it gives back; `sharing` share the memory."""
     start = perf_counter()
     if isinstance(work, Cover):
-        medoids = join([fetch(held) for held in work.medoids])
-        medoids = medoids.some(np.searchsorted(medoids.rows, work.order))
+        medoids = (_ordered(_fetched((held,), fetch), order) for held, order in work.medoids)
         with Crew(threads) as crew:
-            covered = cover(fetch(work.block), medoids, work.objective, work.c1, crew)
+            covered = cover(_fetched((work.block,), fetch), medoids, work.objective, work.c1, crew)
         return replace(covered, seconds=perf_counter() - start), []
-    examples = join([fetch(held) for held in work.blocks])
+    examples = _fetched(work.blocks, fetch)
     allowed = None
     if work.candidates:
-        candidates = join([fetch(held) for held in work.candidates])
+        candidates = _fetched(work.candidates, fetch)
         allowed = candidates.rows
         examples = join([examples, candidates.weighing(np.zeros(len(allowed)))])
         allowed = np.searchsorted(examples.rows, allowed)
@@ -108,6 +117,17 @@ def perform(
     solved = Solved(examples.rows[picks.order], picks.gains, picks.counts, 0.0)
     blocks = scattered(examples.some(np.sort(picks.order)), solved, work) if work.scatter else []
     return replace(solved, seconds=perf_counter() - start), blocks
+
+
+def _ordered(block: Block, order: Int64) -> Block:
+    sorter = np.argsort(block.rows)
+    return block.some(sorter[np.searchsorted(block.rows, order, sorter=sorter)])
+
+
+def _fetched(blocks: tuple[Held, ...], fetch: Callable[[Held], Block]) -> Block:
+    """The join of some blocks."""
+    pieces = [piece for held in blocks for piece in (held.held if isinstance(held, Pieces) else (held,))]
+    return join([fetch(piece) for piece in pieces])
 
 
 def scattered(picked: Block, solved: Solved, work: Solve) -> list[Block]:

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from specs.base import Section
+from specs.places import check_endpoint, check_place, in_s3
 
 DatasetName = Literal["digits", "image_folder", "mnist", "cifar10", "svhn", "caltech256", "tiny_imagenet", "imagenet"]
 DOWNLOADABLE = ("mnist", "cifar10", "svhn")
@@ -27,7 +28,13 @@ class Dataset(Section):
         "train/<wnid> and val/<wnid>."
     )
     root: str | None = Field(
-        None, description="Folder that holds the data; relative to the working directory. Not used by digits."
+        None,
+        description="Folder that holds the data, relative to the working directory, or an archive of it "
+        "(.tar, .tar.gz, .tar.xz, .tar.bz2, .zip); or s3://bucket/prefix, s3://bucket/archive.tar.gz: brought to each "
+        "node once. Not used by digits.",
+    )
+    endpoint: str | None = Field(
+        None, description="URL of the S3 server that holds root; without it Amazon's, or AWS_ENDPOINT_URL_S3."
     )
     download: bool = Field(False, description="Let torchvision download the data to `root` if it is not there.")
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = Field(
@@ -56,3 +63,17 @@ class Dataset(Section):
         1.0,
         description="Size of the first class over that of the last, in an exponential long tail. 1: leave as is.",
     )
+
+    @field_validator("root")
+    @classmethod
+    def _usable(cls, root: str | None) -> str | None:
+        return root if root is None else check_place(root, "s3://bucket/prefix")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _server(cls, endpoint: str | None, info: ValidationInfo) -> str | None:
+        if endpoint is None:
+            return None
+        if not in_s3(info.data.get("root", "s3://") or ""):
+            raise ValueError("only data in S3 have a server: set root to s3://bucket/prefix, or leave endpoint out")
+        return check_endpoint(endpoint)

@@ -1,5 +1,6 @@
 """What is wrong with a spec, said so that it can be mended: file, line, field, value, what is allowed."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +17,15 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+def without_passwords(text: str) -> str:
+    """A text as it may be shown: the passwords of URIs that it quotes are `***`."""
+    text = re.sub(r"(://[^\s:@/]*):\S*@", r"\1:***@", text)
+    return re.sub(r"([?&](?:password|sslpassword)=)[^&\s'\"]*", r"\1***", text)
+
+
 def shown(value: Any) -> str:
-    """A value as a spec file writes it, cut to 60 characters."""
-    text = _WORDS[value] if value is None or isinstance(value, bool) else repr(value)
+    """A value as a spec file writes it, cut to 60 characters, without passwords."""
+    text = _WORDS[value] if value is None or isinstance(value, bool) else without_passwords(repr(value))
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
@@ -36,7 +43,7 @@ class Problem:
     def __str__(self) -> str:
         place = self.file + (f":{self.line}" if self.line else "")
         value = f" = {shown(self.value)}" if self.has_value and not isinstance(self.value, dict) else ""
-        return ": ".join(part for part in (place, self.path + value, self.message) if part)
+        return without_passwords(": ".join(part for part in (place, self.path + value, self.message) if part))
 
 
 class SpecError(ValueError):

@@ -43,7 +43,8 @@ class Trial:
 def expand(sweep: SweepSpec, source: Source | None = None) -> list[Trial]:
     """All trials of a sweep: grid x zip x sample x seeds, in that order, without repeats.
 
-    Points that differ only in fields without effect (the fraction of `full`, say) are one trial.
+    Points that differ only in fields without effect (the fraction of `full`, say) are one trial; those that differ
+    only in where their data lie are refused.
     `source` tells where the sweep was written, for errors; without it they name the sweep alone.
     Raises SpecError with all that is wrong with any of them, each thing once.
     """
@@ -63,10 +64,27 @@ def expand(sweep: SweepSpec, source: Source | None = None) -> list[Trial]:
                     wrong.setdefault(problem, []).append(point)
                 break  # no check of a trial depends on its seed
             trial = Trial(spec, point)
-            trials.setdefault(trial.hash, trial)
+            first = trials.setdefault(trial.hash, trial)
+            if _data_of(first) != _data_of(trial):
+                wrong.setdefault(_twins(first, trial, _with_axes(source, sweep, point)), []).append(point)
+                break
     if wrong:
         raise SpecError([_at_points(problem, at, len(points)) for problem, at in wrong.items()])
     return list(trials.values())
+
+
+def _data_of(trial: Trial) -> tuple[str | None, str | None]:
+    return trial.spec.dataset.root, trial.spec.dataset.endpoint
+
+
+def _twins(first: Trial, second: Trial, source: Source) -> Problem:
+    """Two trials on other data: taken for repeats of one, one of them would be dropped, or averaged with the other."""
+    there, here = (" at ".join(place for place in _data_of(trial) if place) for trial in (first, second))
+    message = (
+        f"differs from the trial on {there} in nothing but where its data lie, which is not part of what a trial "
+        "is: write a spec for each data set, of its own name"
+    )
+    return replace(source.problem(message, ("dataset", "root")), value=here, has_value=True)
 
 
 def _check_axes(sweep: SweepSpec, source: Source) -> None:

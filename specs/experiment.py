@@ -9,6 +9,7 @@ from specs.base import AsTuple, Positive, Section, Seed
 from specs.dataset import DOWNLOADABLE, FILES, LARGEST_IN_MEMORY, Dataset
 from specs.model import OWN_MODELS, PUBLISHED, RESNETS, Model
 from specs.paper import Exhibit
+from specs.places import brought
 from specs.resources import Checkpoints, Evaluation, Metric, Resources, Storage, Tracking
 from specs.selection import Selection
 from specs.training import Training
@@ -90,6 +91,8 @@ class TrialSpec(Experiment):
             wrong.append(f"dataset.root: dataset {dataset.name} needs the folder that holds it")
         if dataset.download and dataset.name not in DOWNLOADABLE:
             wrong.append(f"dataset.download: {dataset.name} cannot be downloaded; leave download out")
+        elif dataset.download and brought(dataset.root or ""):
+            wrong.append(f"dataset.download: torchvision downloads into a folder only; root is {dataset.root}")
         if (dataset.image_size or 0) > LARGEST_IN_MEMORY and dataset.name not in FILES:
             wrong.append(f"dataset.image_size: {dataset.name} stays in memory; should be at most {LARGEST_IN_MEMORY}")
         if not dataset.clutter and dataset.name != "caltech256":

@@ -14,7 +14,7 @@ from workers.data import load_images
 from workers.group import Alone, Group
 from workers.loop import Context, Epoch, train
 from workers.records import TrialError, trial_key
-from workers.storage import open_storage
+from workers.storage import Storage
 from workers.weights import read_weights
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class Assignment:
 
     trial_id: str
     spec: TrialSpec
-    storage: str
+    storage: Storage
     mapper: Mapper | None = None  # None: select in the training process
     concurrent: bool = False
 
@@ -49,7 +49,7 @@ def run(
         )
     context = Context(
         trial_id=assignment.trial_id,
-        storage=open_storage(assignment.storage),
+        storage=assignment.storage,
         images=images,
         weights=weights,
         mapper=assignment.mapper or SerialMapper(spec.resources.cpus),
@@ -80,5 +80,5 @@ def record_failure(assignment: Assignment, error: BaseException, epoch: int) -> 
         trace="".join(traceback.format_exception(error)),
         epoch=epoch,
     )
-    open_storage(assignment.storage).write(trial_key(assignment.trial_id, "error.json"), failure.to_bytes())
+    assignment.storage.write(trial_key(assignment.trial_id, "error.json"), failure.to_bytes())
     return failure

@@ -9,11 +9,10 @@ from selection.mapper import Mapper
 from selection.select import Selection
 from selection.strategies import Candidates
 from workers.clock import Clock
-from workers.group import Group, first
+from workers.group import Group
 from workers.harvesting import Harvest, Measured
 from workers.overlapping import (
     Background,
-    OverlappedSelectionError,
     Request,
     measured_from_state,
     measured_state,
@@ -48,7 +47,7 @@ class AugmentedSet:
         self._background: Background | None = None
 
     def update(self, epoch: int, clock: Clock) -> SelectionRecord | None:
-        """Do what is due before epoch `epoch`. Rank 0 selects; everybody gets its answer.
+        """Do what is due before epoch `epoch`. Every process asks, with what it holds, and gets the same answer.
 
         Returns the record of the selection that S now is, where it has changed. Raises OverlappedSelectionError
         where the selection to be swapped in has failed.
@@ -62,8 +61,7 @@ class AugmentedSet:
             self._send(request)
             return swapped
         waiting = Waiting()
-        selection = self._compute(request) if self.group.rank == 0 else None
-        selection = first(self.group.gather(selection))
+        selection = self._compute(request)
         clock.seconds["selection"], clock.seconds["stall"] = waiting.split(selection)
         return self._use(request, selection)
 
@@ -93,18 +91,15 @@ class AugmentedSet:
 
     def _send(self, request: Request) -> None:
         self._pending = request
-        if self.group.rank == 0:
-            self._background = Background(request, self._compute)
+        self._background = Background(request, self._compute)
 
     def _swap(self, epoch: int, clock: Clock) -> SelectionRecord | None:
         request = self._pending
         if request is None or epoch < self.chooser.used_from(request.strategy, request.epoch):
             return None
         waiting = Waiting()
-        answer = self._background.wait() if self._background is not None else None
-        selection = first(self.group.gather(answer))
-        if isinstance(selection, OverlappedSelectionError):  # raised by everybody, so that nobody waits for ever
-            raise selection
+        assert self._background is not None
+        selection = self._background.wait()
         clock.seconds["stall"] = waiting.elapsed()
         clock.seconds["background"] = selection.seconds
         self._pending = self._background = None
@@ -120,12 +115,15 @@ class AugmentedSet:
         return self.chooser.record(strategy, selection, measured.candidates, epoch, measured.staleness)
 
     def state(self) -> dict[str, Any]:
-        """S, what was harvested for the next selection, and the selection on the way, as they go into a checkpoint."""
+        """S, what was harvested for the next selection, and the selection on the way, as they go into a checkpoint.
+
+        Every process of the group calls this; what rank 0 gets is whole.
+        """
         state: dict[str, Any] = {"chosen": chosen_state(self.chosen)}
         if self._harvested is not None:
-            state["harvested"] = measured_state(self._harvested)
+            state["harvested"] = measured_state(self._harvested, self.group)
         if self._pending is not None:
-            state["pending"] = request_state(self._pending)
+            state["pending"] = request_state(self._pending, self.group)
         return state
 
     def resume(self, state: dict[str, Any]) -> None:
@@ -133,6 +131,6 @@ class AugmentedSet:
         examples = self.chooser.examples
         self.chosen = chosen_from_state(state["chosen"])
         if "harvested" in state:
-            self._harvested = measured_from_state(state["harvested"], examples)
+            self._harvested = measured_from_state(state["harvested"], examples, self.group)
         if "pending" in state:
-            self._send(request_from_state(state["pending"], examples))
+            self._send(request_from_state(state["pending"], examples, self.group))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from workers.records import checkpoint_key, trial_key
-from workers.storage import Storage
+from workers.storage import DamagedBlobError, Storage
 
 _MAGIC = b"medoid checkpoint 1\n"
 _KEPT = 2
@@ -39,7 +39,10 @@ class Checkpoints:
     def load(self, epoch: int) -> dict[str, Any]:
         """The state after `epoch` epochs. Raises DamagedCheckpointError, naming it."""
         key = checkpoint_key(self.trial_id, epoch)
-        data = self.storage.read(key)
+        try:
+            data = self.storage.read(key)
+        except DamagedBlobError as error:
+            raise DamagedCheckpointError(str(error)) from error
         if not data.startswith(_MAGIC):
             raise DamagedCheckpointError(f"{self.storage.uri}/{key} is damaged: it does not begin as a checkpoint does")
         head, payload = data[: len(_MAGIC) + 65], data[len(_MAGIC) + 65 :]

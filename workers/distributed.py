@@ -1,6 +1,7 @@
 """A trial of several workers: the same loop, under Ray Train's TorchTrainer."""
 
-import tempfile
+import os
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,16 +10,27 @@ from typing import Any
 import ray.train
 import ray.train.torch
 import torch
-from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from ray.util.queue import Empty, Queue
 
 from workers.assignment import Assignment, run
 from workers.group import Ddp
-from workers.loop import Epoch
+from workers.loop import DivergedError, Epoch
+from workers.naming import unique_name
+from workers.scratch import scratch
+
+_PATIENCE = 7 * 24 * 3600  # seconds
 
 
 class WorkerError(RuntimeError):
-    """What a worker of a trial raised."""
+    """What a worker of a trial raised.
+
+    diverged  that its loss was not finite, which it will be again
+    """
+
+    def __init__(self, message: str, diverged: bool):
+        super().__init__(message)
+        self.diverged = diverged
 
 
 @dataclass(frozen=True)
@@ -28,30 +40,37 @@ class _Note:
 
 @dataclass(frozen=True)
 class _Failure:
+    rank: int
     text: str
+    diverged: bool
 
 
 def run_distributed(assignment: Assignment, notify: Callable[[str], None]) -> Iterator[Epoch]:
     """Run a trial on `resources.workers` processes of its own, yielding its epochs as they end.
 
-    Raises WorkerError with the message of the first worker that raised; where a worker's process died,
-    TrainingFailedError, after which the trial can be run again from its last checkpoint.
+    Raises WorkerError with the message of the first worker that raised; where a worker's process died, however the
+    others took it, TrainingFailedError. The trial can be run again from its last checkpoint.
     """
     resources = assignment.spec.resources
     queue = Queue(actor_options={"num_cpus": 0})
     each: dict[str, float] = {"CPU": resources.cpus}
     if resources.gpus:
         each["GPU"] = resources.gpus
-    with tempfile.TemporaryDirectory(prefix="medoid-train-") as folder:
+    # the trial waits for its turn: the driver knows whether its workers can be placed at all
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(_PATIENCE)
+    sweep = unique_name(assignment.storage.uri)
+    with scratch(f"train-{sweep}") as folder:
         trainer = ray.train.torch.TorchTrainer(
             _worker,
             train_loop_config={"assignment": assignment, "queue": queue},
             torch_config=ray.train.torch.TorchConfig(backend="nccl" if resources.gpus else "gloo"),
             scaling_config=ray.train.ScalingConfig(
-                num_workers=resources.workers, use_gpu=bool(resources.gpus), resources_per_worker=each
+                num_workers=resources.workers,
+                use_gpu=bool(resources.gpus),
+                resources_per_worker=each,
             ),
             run_config=ray.train.RunConfig(
-                name=assignment.trial_id,
+                name=f"{sweep}-{assignment.trial_id}",
                 storage_path=folder,
                 failure_config=ray.train.FailureConfig(max_failures=0),
             ),
@@ -77,11 +96,11 @@ def _fit(trainer: Any, ended: list[BaseException | None]) -> None:
 def _epochs(
     queue: Queue, thread: threading.Thread, ended: list[BaseException | None], notify: Callable[[str], None]
 ) -> Iterator[Epoch]:
-    failure: _Failure | None = None
+    failures: list[_Failure] = []
     while True:
         over = not thread.is_alive()
         try:
-            item = queue.get(timeout=0.2)
+            item = pickle.loads(queue.get(timeout=0.2))
         except Empty:
             if over:
                 break
@@ -91,23 +110,31 @@ def _epochs(
         elif isinstance(item, _Note):
             notify(item.text)
         else:
-            failure = failure or item
-    if failure is not None:
-        raise WorkerError(failure.text)
-    if ended and ended[0] is not None:
-        raise ended[0]
+            failures.append(item)
+    error = ended[0] if ended else None
+    if isinstance(error, WorkerGroupError) and set(error.worker_failures) - {failure.rank for failure in failures}:
+        raise error  # somebody went without a word: what the others say is that they miss it
+    if failures:
+        raise WorkerError(failures[0].text, failures[0].diverged)
+    if error is not None:
+        raise error
 
 
 def _worker(config: dict[str, Any]) -> None:
     assignment: Assignment = config["assignment"]
     queue: Queue = config["queue"]
+
+    def tell(what: Epoch | _Note | _Failure) -> None:
+        queue.put(pickle.dumps(what))  # as bytes: the queue's process need not import torch to pass it on
+
     gpus = assignment.spec.resources.gpus
     device = torch.device("cuda", torch.cuda.current_device()) if gpus else torch.device("cpu")
     group = Ddp(device)
     try:
-        for epoch in run(assignment, group, lambda text: queue.put(_Note(text))):
+        for epoch in run(assignment, group, lambda text: tell(_Note(text))):
             if group.rank == 0:
-                queue.put(epoch)
+                tell(epoch)
     except Exception as error:
-        queue.put(_Failure(f"rank {group.rank}: {type(error).__name__}: {error}"))
+        text = f"rank {group.rank}: {type(error).__name__}: {error}"
+        tell(_Failure(group.rank, text, isinstance(error, DivergedError)))
         raise

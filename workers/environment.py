@@ -3,14 +3,14 @@
 import functools
 import os
 import platform
-import shutil
 import socket
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from workers.commits import commit
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -55,20 +55,3 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed as a package"
     return found
-
-
-@functools.cache
-def commit() -> str:
-    """The commit of medoid's source, with `+` if the tree differs from it.
-
-    Empty where it is not a checkout, or git is not installed.
-    """
-    source = Path(__file__).resolve().parents[1]
-    if not (source / ".git").exists() or shutil.which("git") is None:
-        return ""
-
-    def git(*arguments: str) -> str:
-        ran = subprocess.run(["git", "-C", str(source), *arguments], capture_output=True, text=True, check=False)
-        return ran.stdout.strip()
-
-    return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")

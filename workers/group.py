@@ -1,10 +1,15 @@
 """The processes that train one trial: one, or several under DDP."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, Protocol
 
 import torch
 from torch import nn
+
+from selection.sharing import Holders
+
+_PATIENCE = timedelta(days=7)  # a selection may take long; that a process has died is seen at once
 
 
 class Group(Protocol):
@@ -12,6 +17,7 @@ class Group(Protocol):
 
     rank: int
     size: int
+    aside: Holders  # the same processes, for what runs beside training: it does not disturb the order of what is below
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model, with gradients averaged over the group on every backward pass."""
@@ -25,12 +31,17 @@ class Group(Protocol):
         """Everybody's value, in order of rank, for everybody."""
         ...
 
+    def collect(self, value: Any) -> list[Any] | None:
+        """Everybody's value, in order of rank, for rank 0; None for the others."""
+        ...
+
 
 class Alone:
     """One process."""
 
-    rank = 0
-    size = 1
+    def __init__(self) -> None:
+        self.rank, self.size = 0, 1
+        self.aside: Holders = self
 
     def wrap(self, model: nn.Module) -> nn.Module:
         return model
@@ -41,14 +52,18 @@ class Alone:
     def gather(self, value: Any) -> list[Any]:
         return [value]
 
+    def collect(self, value: Any) -> list[Any] | None:
+        return [value]
+
 
 class Ddp:
-    """The processes of the current torch.distributed group."""
+    """The processes of the current torch.distributed group; all of them create it at the same time."""
 
     def __init__(self, device: torch.device):
         self.rank = torch.distributed.get_rank()
         self.size = torch.distributed.get_world_size()
         self.device = device
+        self.aside: Holders = _Aside()
 
     def wrap(self, model: nn.Module) -> nn.Module:
         devices = [self.device] if self.device.type == "cuda" else None
@@ -61,6 +76,27 @@ class Ddp:
     def gather(self, value: Any) -> list[Any]:
         values: list[Any] = [None] * self.size
         torch.distributed.all_gather_object(values, value)
+        return values
+
+    def collect(self, value: Any) -> list[Any] | None:
+        values: list[Any] | None = [None] * self.size if self.rank == 0 else None
+        torch.distributed.gather_object(value, values, dst=0)
+        return values
+
+
+class _Aside:
+    """A group of its own, on the CPU: calls of two threads on one group would meet in another order in each process."""
+
+    def __init__(self) -> None:
+        self.rank = torch.distributed.get_rank()
+        self.size = torch.distributed.get_world_size()
+        group = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
+        assert isinstance(group, torch.distributed.ProcessGroup)
+        self._group = group
+
+    def gather(self, value: Any) -> list[Any]:
+        values: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(values, value, group=self._group)
         return values
 
 

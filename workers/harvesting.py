@@ -12,6 +12,7 @@ from selection.strategies import Candidates
 from workers.group import Group
 from workers.measuring import losses_and_residuals
 from workers.models import LastInput
+from workers.uploads import upload
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,6 @@ class Measured:
 
     candidates: Candidates
     staleness: float | None = None
-
-
-@dataclass(frozen=True)
-class _Part:
-    ids: Int64
-    steps: Int64
-    logits: npt.NDArray[np.float32]
-    embeddings: npt.NDArray[np.float32] | None
 
 
 class Harvest:
@@ -53,7 +46,7 @@ class Harvest:
         `step` counts the epoch's optimizer steps taken before it.
         """
         rows = np.flatnonzero(copies == 0)
-        index = torch.from_numpy(rows).to(logits.device)
+        index = upload(rows, logits.device)
         self._ids.append(ids[rows])
         self._steps.append(np.full(len(rows), step, np.int64))
         self._logits.append(logits.detach().index_select(0, index))
@@ -61,34 +54,35 @@ class Harvest:
             self._embeddings.append(self._last.take().index_select(0, index))
 
     def finish(self, steps: int, ids: Int64, labels: Int64, group: Group) -> Measured:
-        """Residuals and losses of the whole training set (ids ascending), gathered for everybody in the group.
+        """Losses of the whole training set (ids ascending), and residuals of what was trained on in this process.
 
         `steps`: how many the epoch took. Each example's logits are as old as the steps from its own on.
         """
         if self._last is not None:
             self._last.close()
-        own = _Part(
-            np.concatenate([np.zeros(0, np.int64), *self._ids]),
-            np.concatenate([np.zeros(0, np.int64), *self._steps]),
-            _numpy(self._logits),
-            None if self._embeddings is None else _numpy(self._embeddings),
-        )
-        parts: list[_Part] = [part for part in group.gather(own) if len(part.ids)]  # more processes than examples
-        seen = np.concatenate([part.ids for part in parts])
-        order = np.argsort(seen)
-        assert np.array_equal(seen[order], ids), "every example has one original in an epoch"
-        logits = torch.from_numpy(np.concatenate([part.logits for part in parts])[order])
-        losses, residuals = losses_and_residuals(logits, torch.from_numpy(labels))
-        embeddings = [part.embeddings for part in parts if part.embeddings is not None]
+        own = np.concatenate([np.zeros(0, np.int64), *self._ids])
+        order = np.argsort(own)
+        rows = np.searchsorted(ids, own[order])
+        losses, residuals = np.zeros(0, np.float32), np.zeros((0, 1), np.float32)
+        if len(rows):  # there may be more processes than examples in a batch
+            logits = torch.from_numpy(_numpy(self._logits)[order])
+            computed = losses_and_residuals(logits, torch.from_numpy(labels[rows]))
+            losses, residuals = computed[0].numpy(), computed[1].numpy()
+        taken = np.concatenate([np.zeros(0, np.int64), *self._steps])
+        parts = group.gather((rows, losses, taken))
+        seen = np.concatenate([part[0] for part in parts])
+        assert np.array_equal(np.sort(seen), np.arange(len(ids))), "every example has one original in an epoch"
+        everybody = np.empty(len(ids), np.float32)
+        everybody[seen] = np.concatenate([part[1] for part in parts])
         candidates = Candidates(
             ids=ids,
             labels=labels,
-            losses=losses.numpy(),
-            residuals=residuals.numpy(),
-            embeddings=np.concatenate(embeddings)[order] if embeddings else None,
+            losses=everybody,
+            residuals=residuals,
+            embeddings=None if self._embeddings is None else _numpy(self._embeddings)[order],
+            rows=None if group.size == 1 else rows,
         )
-        taken = np.concatenate([part.steps for part in parts])
-        return Measured(candidates, float((steps - taken).mean()))
+        return Measured(candidates, float((steps - np.concatenate([part[2] for part in parts])).mean()))
 
 
 def _numpy(batches: list[torch.Tensor]) -> npt.NDArray[np.float32]:

@@ -12,6 +12,7 @@ from specs import TrialSpec
 from specs.augmentation import Operation
 from workers.augmentation import Augmenter
 from workers.data import ImageData, ImageSet
+from workers.uploads import upload
 
 MOST = 512  # images that are looked at together, where nothing is learned
 _PIXELS = MOST << 14  # and pixels: 128x128 each
@@ -48,7 +49,7 @@ class DeviceImages:
     def take(self, ids: Int64) -> torch.Tensor:
         """The images of some ids: uint8 (b, C, H, W), C innermost in memory."""
         if isinstance(self._rows, torch.Tensor):
-            batch = self._rows[torch.from_numpy(ids).to(self.device)]
+            batch = self._rows[upload(ids, self.device)]
         else:
             batch = torch.from_numpy(self._rows[ids])
         return batch.permute(0, 3, 1, 2)
@@ -86,9 +87,9 @@ _IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 class Normalizer:
-    """Turns uint8 images into float32 with mean 0 and deviation 1, by channel, over the training set's pixels.
+    """Turns uint8 images into numbers with mean 0 and deviation 1, by channel, over the training set's pixels.
 
-    Or over ImageNet's, where the spec says so.
+    Or over ImageNet's, where the spec says so. They are of torch's default dtype when it is made.
     """
 
     @classmethod
@@ -100,8 +101,9 @@ class Normalizer:
 
     def __init__(self, mean: npt.NDArray[np.float32], std: npt.NDArray[np.float32], device: torch.device):
         scale = 1.0 / (255.0 * std.astype(np.float64))
-        self.scale = torch.tensor(scale, dtype=torch.float32, device=device).view(1, -1, 1, 1)
-        self.shift = torch.tensor(-255.0 * mean * scale, dtype=torch.float32, device=device).view(1, -1, 1, 1)
+        dtype = torch.get_default_dtype()
+        self.scale = torch.tensor(scale, dtype=dtype, device=device).view(1, -1, 1, 1)
+        self.shift = torch.tensor(-255.0 * mean * scale, dtype=dtype, device=device).view(1, -1, 1, 1)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.addcmul(self.shift, images.float(), self.scale)
+        return torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale)

@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from selection.mapper import Mapper
-from selection.proxies import Int64
 from selection.randomness import stream_seed
 from selection.select import Selection
 from specs import TrialSpec, cell_hash, spec_hash
 from workers.augmentation import Augmenter, LossGuidedCopies, Pool, check_augmentation
 from workers.augmented_set import AugmentedSet
+from workers.batches import Batches, Step, steps_together
 from workers.checkpoints import Checkpoints
 from workers.clock import Clock
 from workers.data import ImageData, TrainingSet, corrupt
@@ -43,6 +42,7 @@ from workers.records import (
 from workers.schedule import learning_rate
 from workers.selecting import Chooser, selection_bytes
 from workers.sources import MemorySource, Source, open_source
+from workers.stepping import Stepper
 from workers.storage import Storage
 from workers.views import Views, shuffle
 from workers.weights import Weights
@@ -81,8 +81,9 @@ class Epoch:
 def train(spec: TrialSpec, context: Context) -> Iterator[Epoch]:
     """Train one trial, from its last good checkpoint on if it has one, yielding after every epoch.
 
-    Every process of the trial's group runs this, in step. Checkpoints, selections, and at the end times and result
-    are written to the context's storage by rank 0; the result last, as the mark that the trial is finished.
+    Every process of the trial's group runs this, in step. Network and images are of torch's default dtype, proxies
+    always float32. Checkpoints, selections, and at the end times and result are written to the context's storage by
+    rank 0; the result last, as the mark that the trial is finished.
     Raises DivergedError at the first loss that is not finite, naming epoch and step.
     """
     _configure(spec)
@@ -102,6 +103,8 @@ def _configure(spec: TrialSpec) -> None:
     torch.set_num_threads(spec.resources.cpus)
     if spec.resources.gpus:
         torch.use_deterministic_algorithms(spec.resources.deterministic)
+        # deterministic mode would fill every new tensor first, which nobody reads before it is written
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = not spec.resources.deterministic
 
 
@@ -116,10 +119,17 @@ class _Trial:
         self.normalize = Normalizer.of(spec, images, device)
         self.guided = self._loss_guided_copies()
         strong = () if spec.augmentation.loss_guided() else spec.augmentation.strong
-        self.strong = Augmenter(strong, start=len(spec.augmentation.weak))
-        self.chooser = Chooser(spec, self.examples)
-        self.labels = np.full(len(images.train.labels), -1, np.int64)
-        self.labels[self.examples.ids] = self.examples.labels
+        labels = np.full(len(images.train.labels), -1, np.int64)
+        labels[self.examples.ids] = self.examples.labels
+        self.batches = Batches(
+            source,
+            labels,
+            Augmenter(strong, start=len(spec.augmentation.weak)),
+            self.guided,
+            self.normalize,
+            steps_together(source, device, spec.training.batch_size),
+        )
+        self.chooser = Chooser(spec, self.examples, context.group.aside)
         assert (context.weights is None) == (spec.model.pretrained is None)
         shape = check_augmentation(spec.augmentation, images.image_shape)
         self.module = build_model(spec.model, len(images.classes), shape, spec.seed, context.weights)
@@ -141,6 +151,7 @@ class _Trial:
         self.checkpoints = Checkpoints(context.storage, context.trial_id, spec.checkpoints.keep)
         self._resume()
         self.model: nn.Module = context.group.wrap(self.module)
+        self.stepper = Stepper(self.model, graphs=spec.resources.cuda_graphs)
 
     def run_epoch(self) -> Epoch:
         spec, context = self.spec, self.context
@@ -190,7 +201,7 @@ class _Trial:
         return Epoch(record, times, selected)
 
     def _measure(self, strategy: str) -> Measured:
-        """The candidates by a forward pass: everybody's part, for everybody."""
+        """The candidates by a forward pass, each process its part."""
         examples = self.examples
         self.context.group.align(self.module)
         candidates = measure_candidates(
@@ -212,67 +223,39 @@ class _Trial:
 
     def _pass(self, views: Views, clock: Clock, harvest: Harvest | None) -> float:
         """One pass of SGD over the views, filling the harvest; returns sum of w*l over the number of views."""
-        spec, device, group = self.spec, self.context.device, self.context.group
+        spec, group = self.spec, self.context.group
         self.model.train()
         losses: list[torch.Tensor] = []
         steps = self._steps(len(views))
-        batches = self.source.weak(
-            [(views.ids[rows], views.copies[rows]) for _, rows, _ in steps], seed=spec.seed, epoch=self.epoch
-        )
-        for count, rows, idle in steps:
+        batches = self.batches.of(views, steps, seed=spec.seed, epoch=self.epoch)
+        for step in steps:
             with clock.lap("augmentation"):
                 if self.guided:  # scores by the running statistics, which must be everybody's
                     group.align(self.module)
-                inputs, target = self._inputs(next(batches), views.ids[rows], views.copies[rows])
-                weights = torch.from_numpy(views.weights[rows] * (0.0 if idle else 1.0)).float().to(device)
+                batch = next(batches)
             with clock.lap("train"):
-                logits = self.model(inputs)
-                if harvest is not None and not idle:
-                    harvest.add(len(losses), views.ids[rows], views.copies[rows], logits)
-                loss = (functional.cross_entropy(logits, target, reduction="none") * weights).sum()
-                self.optimizer.zero_grad(set_to_none=True)
-                (loss * (group.size / count)).backward()  # DDP averages over the group
+                scale = group.size / step.count  # DDP averages over the group
+                logits, loss = self.stepper(batch, scale, watched=harvest is not None)
+                if harvest is not None and not step.idle:
+                    harvest.add(len(losses), views.ids[step.rows], views.copies[step.rows], logits)
                 self.optimizer.step()
-                losses.append(loss.detach())
+                losses.append(loss.clone())
         with clock.lap("train"):
             values = torch.stack(losses).double().cpu().numpy()
         totals = np.sum(group.gather(values), axis=0)
         if not np.isfinite(totals).all():
-            step = int(np.argmin(np.isfinite(totals)))
-            raise DivergedError(
-                f"the loss is {totals[step]} in epoch {self.epoch + 1}, step {step + 1} of {len(totals)}"
-            )
+            bad = int(np.argmin(np.isfinite(totals)))
+            raise DivergedError(f"the loss is {totals[bad]} in epoch {self.epoch + 1}, step {bad + 1} of {len(totals)}")
         return float(totals.sum()) / len(views)
 
-    def _steps(self, n: int) -> list[tuple[int, Int64, bool]]:
-        """For each step over n views: the batch's size, this process's rows, and whether they are to have no weight.
-
-        That is so in a last batch smaller than the group: who has no part in it takes one all the same.
-        """
+    def _steps(self, n: int) -> list[Step]:
+        """The steps over n views."""
         found, size = [], self.spec.training.batch_size
         for start in range(0, n, size):
             batch = np.arange(start, min(start + size, n))
             rows = batch[share(len(batch), self.context.group)]
-            found.append((len(batch), rows if len(rows) else batch[:1], not len(rows)))
+            found.append(Step(len(batch), rows if len(rows) else batch[:1], not len(rows)))
         return found
-
-    def _inputs(self, images: torch.Tensor, ids: Int64, copies: Int64) -> tuple[torch.Tensor, torch.Tensor]:
-        """The network's input for some views, and their labels (b,), or (b, classes) where copies have soft ones.
-
-        images: weakly augmented, which the copies are strongly on top; loss-guided copies are made from the originals.
-        """
-        where = {"seed": self.spec.seed, "epoch": self.epoch}
-        target = torch.from_numpy(self.labels[ids]).to(images.device)
-        if self.guided:
-            target = self.guided.pool.targets(ids, images.device)
-        strong = np.flatnonzero(copies)
-        if len(strong) and self.spec.augmentation.strong:
-            index = torch.from_numpy(strong).to(images.device)
-            if self.guided:
-                images[index], target[index] = self.guided(ids[strong], copies[strong], **where)
-            else:
-                images[index] = self.strong(images[index], ids[strong], copies[strong], **where)
-        return self.normalize(images), target
 
     def _loss_guided_copies(self) -> LossGuidedCopies | None:
         operation = self.spec.augmentation.loss_guided()
@@ -290,7 +273,10 @@ class _Trial:
         done, every = self.epoch, self.spec.checkpoints.every
         last = done == self.spec.training.epochs
         due = (done % every == 0 and not last) or done in self.spec.checkpoints.keep
-        if not due or self.context.group.rank != 0:
+        if not due:
+            return
+        augmented = self.augmented.state()  # gathered from everybody
+        if self.context.group.rank != 0:
             return
         history = {
             "records": [record.model_dump() for record in self.records],
@@ -304,7 +290,7 @@ class _Trial:
             "epoch": self.epoch,
             "model": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            **self.augmented.state(),
+            **augmented,
             "history": json.dumps(history),
         }
         self.checkpoints.save(self.epoch, state)

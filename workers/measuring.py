@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from specs.resources import Metric
 from workers.group import Group, share
 from workers.images import MOST, Images, Normalizer
 from workers.models import LastInput
+from workers.uploads import upload
 
 
 @contextmanager
@@ -47,14 +47,17 @@ def evaluate(
 ) -> tuple[float, float]:
     """Accuracy (0 to 1, by the metric) and mean cross-entropy over a labelled set; every process does its part."""
     mine = np.arange(len(labels))[share(len(labels), group)]
-    right, loss = np.zeros(labels.max() + 1, np.int64), 0.0
+    hits: list[torch.Tensor] = []
+    losses: list[torch.Tensor] = []
     with _evaluation_mode(model):
         for rows, batch in _together(mine, mine, images):
-            target = torch.from_numpy(labels[rows]).to(images.device)
+            target = upload(labels[rows], images.device)
             logits = model(normalize(batch))
-            hits = (logits.argmax(dim=1) == target).cpu().numpy()
-            right += np.bincount(labels[rows][hits], minlength=len(right))
-            loss += float(functional.cross_entropy(logits, target, reduction="sum"))
+            hits.append(logits.argmax(dim=1) == target)
+            losses.append(functional.cross_entropy(logits, target, reduction="sum").double()[None])
+    found = _numpy(hits).astype(bool)  # read back once, at the end
+    right = np.bincount(labels[mine][found], minlength=labels.max() + 1)
+    loss = sum(_numpy(losses).tolist())
     totals = group.gather((right, loss))
     return accuracy(sum(total[0] for total in totals), labels, metric), sum(total[1] for total in totals) / len(labels)
 
@@ -88,13 +91,6 @@ def measure_losses(
         return torch.cat([functional.cross_entropy(model(normalize(x)), y, reduction="none") for x, y in pieces])
 
 
-@dataclass(frozen=True)
-class _Part:
-    losses: npt.NDArray[np.float32]
-    residuals: npt.NDArray[np.float32]
-    embeddings: npt.NDArray[np.float32] | None
-
-
 @torch.no_grad()
 def measure_candidates(
     model: nn.Module,
@@ -109,7 +105,7 @@ def measure_candidates(
     """Loss, residual softmax(logits) - onehot(label) and, if asked, last layer's input of every training example.
 
     Forward only, on images without random augmentation, with the network in evaluation mode. Every process does its
-    part, and everybody gets the whole.
+    part, and keeps its residuals and embeddings; of the others it gets the losses.
     """
     mine = np.arange(len(ids))[share(len(ids), group)]
     inputs: list[torch.Tensor] = []
@@ -119,7 +115,7 @@ def measure_candidates(
     try:
         with _evaluation_mode(model):
             for rows, batch in _together(mine, ids[mine], images):
-                target = torch.from_numpy(labels[rows]).to(images.device)
+                target = upload(labels[rows], images.device)
                 logits = model(normalize(batch)).float()
                 if last is not None:
                     inputs.append(last.take())
@@ -129,14 +125,13 @@ def measure_candidates(
     finally:
         if last is not None:
             last.close()
-    part = _Part(_numpy(losses), _numpy(residuals), _numpy(inputs) if embeddings else None)
-    parts: list[_Part] = [part for part in group.gather(part) if len(part.losses)]  # more processes than examples
     return Candidates(
         ids=ids,
         labels=labels,
-        losses=np.concatenate([part.losses for part in parts]),
-        residuals=np.concatenate([part.residuals for part in parts]),
-        embeddings=np.concatenate([part.embeddings for part in parts]) if embeddings else None,
+        losses=np.concatenate(group.gather(_numpy(losses))),
+        residuals=_numpy(residuals),
+        embeddings=_numpy(inputs) if embeddings else None,
+        rows=None if group.size == 1 else mine,
     )
 
 

@@ -12,6 +12,7 @@ import torch
 from selection.select import Selection
 from selection.strategies import Candidates
 from workers.data import TrainingSet
+from workers.group import Group, share
 from workers.harvesting import Measured
 
 
@@ -47,38 +48,56 @@ class Background:
         except BaseException as error:  # noqa: BLE001 - whatever it is, the trial raises it
             self._answer.set_exception(error)
 
-    def wait(self) -> Selection | OverlappedSelectionError:
-        """The selection once it is there, or the error, to be raised, that says why there is none."""
-        error = self._answer.exception()
-        if error is None:
+    def wait(self) -> Selection:
+        """The selection once it is there. Raises OverlappedSelectionError, which says why there is none."""
+        try:
             return self._answer.result()
-        failure = OverlappedSelectionError(
-            f"the selection asked for after epoch {self._request.epoch} failed: {type(error).__name__}: {error}"
-        )
-        failure.__cause__ = error
-        return failure
+        except BaseException as error:
+            raise OverlappedSelectionError(
+                f"the selection asked for after epoch {self._request.epoch} failed: {type(error).__name__}: {error}"
+            ) from error
 
 
-def measured_state(measured: Measured) -> dict[str, Any]:
-    """Candidates as they go into a checkpoint. Their labels do not: they are the trial's."""
+def measured_state(measured: Measured, group: Group) -> dict[str, Any] | None:
+    """Candidates as they go into a checkpoint, for rank 0: what the others hold too, and who held it.
+
+    Their labels are not in it: they are the trial's. Every process of the group calls this.
+    """
     candidates = measured.candidates
     arrays = {name: getattr(candidates, name) for name in ("ids", "losses", "residuals", "embeddings")}
+    if candidates.rows is not None:
+        parts = group.collect((candidates.rows, candidates.residuals, candidates.embeddings))
+        if parts is None:
+            return None
+        holders = [np.full(len(rows), rank) for rank, (rows, _, _) in enumerate(parts)]
+        order = np.argsort(np.concatenate([rows for rows, _, _ in parts]))
+        arrays["holders"] = np.concatenate(holders)[order]
+        for name, place in (("residuals", 1), ("embeddings", 2)):
+            if arrays[name] is not None:
+                arrays[name] = np.concatenate([part[place] for part in parts if len(part[0])])[order]
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items() if array is not None}
     return {**tensors, "staleness": measured.staleness}
 
 
-def measured_from_state(state: dict[str, Any], examples: TrainingSet) -> Measured:
-    """Candidates as they come out of a checkpoint."""
+def measured_from_state(state: dict[str, Any], examples: TrainingSet, group: Group) -> Measured:
+    """Candidates as they come out of a checkpoint: to each process what it held, or where none is named its share."""
     arrays = {name: value.numpy() for name, value in state.items() if name != "staleness"}
     assert np.array_equal(arrays["ids"], examples.ids)
+    holders = arrays.pop("holders", None)
+    if group.size > 1:
+        everything = np.arange(len(examples.ids))
+        rows = everything[share(len(everything), group)] if holders is None else everything[holders == group.rank]
+        arrays |= {name: arrays[name][rows] for name in ("residuals", "embeddings") if name in arrays}
+        arrays["rows"] = rows
     return Measured(Candidates(labels=examples.labels, **arrays), state["staleness"])
 
 
-def request_state(request: Request) -> dict[str, Any]:
+def request_state(request: Request, group: Group) -> dict[str, Any]:
     """A request as it goes into a checkpoint."""
-    return {"strategy": request.strategy, "epoch": request.epoch, "measured": measured_state(request.measured)}
+    measured = measured_state(request.measured, group)
+    return {"strategy": request.strategy, "epoch": request.epoch, "measured": measured}
 
 
-def request_from_state(state: dict[str, Any], examples: TrainingSet) -> Request:
+def request_from_state(state: dict[str, Any], examples: TrainingSet, group: Group) -> Request:
     """A request as it comes out of a checkpoint."""
-    return Request(state["strategy"], state["epoch"], measured_from_state(state["measured"], examples))
+    return Request(state["strategy"], state["epoch"], measured_from_state(state["measured"], examples, group))

@@ -12,6 +12,7 @@ from selection.budgets import subset_size
 from selection.mapper import Mapper
 from selection.proxies import Int64
 from selection.select import Selection
+from selection.sharing import Holders
 from selection.strategies import STRATEGIES, Candidates, Request, largest_losses, random_ids
 from specs import TrialSpec
 from workers.data import TrainingSet
@@ -30,8 +31,9 @@ class Chosen:
 class Chooser:
     """Decides, for one trial, which examples are augmented in which epoch."""
 
-    def __init__(self, spec: TrialSpec, examples: TrainingSet):
+    def __init__(self, spec: TrialSpec, examples: TrainingSet, holders: Holders | None = None):
         self.spec = spec
+        self.holders = holders  # the processes that select together
         self.examples = examples
         self.size: int | None = None
         if spec.needs_size() and spec.selection.tolerance is None:
@@ -77,7 +79,7 @@ class Chooser:
 
     def select(self, strategy: str, candidates: Candidates, epoch: int, mapper: Mapper) -> Selection:
         """Select S anew."""
-        request = Request(self.spec.selection, self.size, self.spec.seed, epoch, mapper)
+        request = Request(self.spec.selection, self.size, self.spec.seed, epoch, mapper, self.holders)
         return STRATEGIES[strategy].select(candidates, request)
 
     def chosen(self, strategy: str, selection: Selection) -> Chosen:

@@ -7,16 +7,16 @@ from typing import Any
 from ray import tune
 
 from workers.assignment import Assignment, record_failure, run
-from workers.loop import Epoch
-
-_REPORT_SECONDS = 0.5  # epochs shorter than this are reported together
+from workers.loop import DivergedError, Epoch
 
 
 class TrialActor(tune.Trainable):
     """Runs the loop of one worker in this process, or, for several workers, in theirs.
 
     Each step's result holds `epochs`, a list of {record, times, selection} in order, and `notes` for the user; at
-    the end `done`, with `failure` where the trial failed: a stored state, after which the actor takes the next one.
+    the end `done`. Epochs that end within `report_seconds` of each other are reported together. A trial that diverged
+    has `failure`, a stored state, after which the actor takes the next one: it would diverge again. Whatever else it
+    raises, Tune starts it again, as one whose process died.
     """
 
     def setup(self, config: dict[str, Any], assignments: dict[str, Assignment] | None = None) -> None:
@@ -25,7 +25,7 @@ class TrialActor(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.assignment = self.assignments[new_config["trial"]]
-        self.every_epoch: bool = new_config["every_epoch"]
+        self.report_seconds: float = new_config["report_seconds"]
         self.epochs: Iterator[Epoch] | None = None
         self.done_epochs = 0
         self.notes: list[str] = []
@@ -37,7 +37,7 @@ class TrialActor(tune.Trainable):
         reported: list[dict[str, Any]] = []
         result: dict[str, Any] = {"epochs": reported}
         spec = self.assignment.spec
-        deadline = time.monotonic() + (0.0 if self.every_epoch else _REPORT_SECONDS)
+        deadline = time.monotonic() + self.report_seconds
         try:
             for epoch in self.epochs:
                 self.done_epochs = epoch.record.epoch
@@ -53,7 +53,9 @@ class TrialActor(tune.Trainable):
                     result["test_accuracy"] = epoch.record.test_accuracy
                 if self.done_epochs == spec.training.epochs or time.monotonic() >= deadline:
                     break
-        except Exception as error:  # noqa: BLE001 - whatever a trial raises is its stored result
+        except Exception as error:
+            if not (isinstance(error, DivergedError) or getattr(error, "diverged", False)):
+                raise
             result["failure"] = record_failure(self.assignment, error, self.done_epochs).model_dump()
         ended = self.done_epochs == spec.training.epochs or not reported
         result[tune.result.DONE] = "failure" in result or ended

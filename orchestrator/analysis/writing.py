@@ -7,8 +7,9 @@ from orchestrator.analysis.figures import draw
 from orchestrator.analysis.page import Origin, page_html
 from orchestrator.analysis.summary import Analysis
 from orchestrator.report.provenance import NO_COMMIT, UNKNOWN
+from workers.commits import commit
 from workers.data import ImageData
-from workers.environment import commit, hardware, versions
+from workers.environment import hardware, versions
 from workers.records import SweepRecord, TrialTimes, load_record, trial_key
 from workers.storage import Storage
 

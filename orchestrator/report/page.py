@@ -1,7 +1,6 @@
 """The page: one HTML file with everything in it."""
 
 import base64
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from orchestrator.report.paper import PaperTable, Reproduction
 from orchestrator.report.provenance import Provenance
 from orchestrator.report.results import Results
 from orchestrator.report.time_tables import time_table
+from specs.errors import without_passwords
 from workers.records import SweepRecord
 
 HERE = Path(__file__).parent
@@ -89,12 +89,12 @@ def templates(folder: Path) -> Environment:
 
 
 def spec_yaml(sweep: SweepRecord) -> str:
-    """The spec as YAML, name and description first; a password in a tracking URI is no part of a report."""
+    """The spec as YAML, name and description first; passwords that an old sweep's spec may hold are left out."""
     first: dict[str, Any] = {key: sweep.spec[key] for key in ("name", "description") if key in sweep.spec}
     text = yaml.safe_dump(
         {**first, **sweep.spec}, sort_keys=False, allow_unicode=True, width=90, default_flow_style=None
     )
-    return re.sub(r"(://[^\s:/@]*):[^\s/]*@", r"\1:***@", text)
+    return without_passwords(text)
 
 
 def _data_uri(svg: bytes) -> str:

@@ -1,10 +1,12 @@
 """What the trials of a sweep left in storage: results, times, and why a result is missing."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
+from orchestrator.ahead import read_ahead
 from workers.records import (
     Record,
     StoppedTrial,
@@ -51,7 +53,7 @@ class Results:
 
 def read_results(storage: Storage, sweep: SweepRecord) -> Results:
     """Read every trial of a sweep. Raises StorageError naming a file that is not what it should be."""
-    return Results(sweep, tuple(_outcome(storage, entry) for entry in sweep.trials))
+    return Results(sweep, tuple(read_ahead(partial(_outcome, storage), sweep.trials)))
 
 
 def _outcome(storage: Storage, entry: TrialEntry) -> Outcome:

@@ -1,5 +1,6 @@
 """Selection problems whose tensors lie on a device, and what is derived from their settings alone."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -78,11 +79,11 @@ class DeviceProblem:
 
 def on_device(problem: Problem | DeviceProblem, device: torch.device) -> DeviceProblem:
     """The problem with its numbers on the device; those that are there already are not copied."""
-    fields = {**vars(problem.copied_out() if isinstance(problem, Problem) else problem)}
-    fields.pop("rows", None)
+    given = problem.copied_out() if isinstance(problem, Problem) else problem
+    fields = {field.name: getattr(given, field.name) for field in dataclasses.fields(DeviceProblem)}
     for name in ("residuals", "embeddings", "weights", "candidates"):
         values = fields[name]
         if isinstance(values, np.ndarray):
             values = torch.from_numpy(values if values.flags.writeable else values.copy())
         fields[name] = None if values is None else values.to(device)
-    return DeviceProblem(**fields)  # but for the rows the same fields in both
+    return DeviceProblem(**fields)

@@ -21,6 +21,7 @@ selection: {fraction: 0.25, every: 2}
 checkpoints: {every: 2}
 sweep: {grid: {selection.strategy: [none, random, max_loss, coreset]}}
 """
+WORKING = r"^ray::(ResourceTrainable|TrialActor|SelectionShard)|orchestrator\.cli|raylet "
 REPEATABLE = ("table.csv", "trials.csv", "curves.csv", "selections.csv")
 
 
@@ -94,10 +95,10 @@ class Sweep:
             time.sleep(0.02)
         raise AssertionError(f"no process with title {title!r} within {patience} s")
 
-    def wait_until_gone(self, patience: float = 120.0) -> None:
+    def wait_until_gone(self, patience: float = 120.0, title: str = WORKING) -> None:
         """Wait for all that computes or writes to end by itself (Ray's own agents may take a minute more)."""
         deadline = time.monotonic() + patience
-        while found := self.processes(r"^ray::(ResourceTrainable|TrialActor|SelectionShard)|orchestrator\.cli|raylet "):
+        while found := self.processes(title):
             assert time.monotonic() < deadline, f"still there: {found}"
             time.sleep(0.2)
 

@@ -1,28 +1,29 @@
 """A trial on two processes: the same as on one, continued as on one, and the same under Ray Train."""
 
+import contextlib
+import gc
 import io
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import distributed, nn
+from torch import distributed
 
-import workers.loop
 from selection.greedi import Partition
 from selection.mapper import SerialMapper
 from selection.problem import Picks, Problem
+from selection.sharing import Holders, by_the_first
 from specs import TrialSpec, trial_id
 from specs.dataset import Dataset
 from workers.assignment import Assignment
 from workers.data import load_images
 from workers.group import Ddp, Group
 from workers.loop import Context, DivergedError, train
-from workers.models import build_model
 from workers.overlapping import OverlappedSelectionError
 from workers.records import TrialResult, checkpoint_key, trial_key
 from workers.storage import LocalStorage
@@ -65,37 +66,41 @@ EQUAL = {
     ),
 }
 CONTINUED = trial(model={"name": "small_cnn", "width": 4}, training={"batch_size": 16}, checkpoints={"every": 1})
+ALONE = trial(
+    resources={"workers": 1},
+    selection={"mode": "overlapped", "proxy_source": "harvest", "proxy": "last_layer"},
+    training={"regime": "full+augmented", "batch_size": 32},
+)
 MEASURED = {"value", "gradient_error", "overlap_max_loss"}  # in float32 by whoever measured; None: not by this strategy
 FAILING = trial(selection={"mode": "overlapped"})
 DIVERGING = trial(training={"optimizer": {"learning_rate": 1e12}})
 
 
-class Doubled(nn.Module):
-    """A network that computes in float64, where two orders of summing agree to nine digits."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network.double()
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.network(images.double())
-        return logits
-
-
 class FailingLater(SerialMapper):
-    """Fails the second time it is asked."""
+    """Fails the second time it is asked, where it computes."""
 
     asked = 0
 
-    def map(self, problems: Sequence[Problem], partition: Partition | None = None) -> tuple[list[Picks], float]:
+    def map_shared(
+        self, problems: Sequence[Problem], partition: Partition | None, holders: Holders
+    ) -> tuple[list[Picks], float]:
         self.asked += 1
         if self.asked == 2:
-            raise ArithmeticError("the shard is gone")
-        return super().map(problems, partition)
+            by_the_first(holders, self._fail)
+        return super().map_shared(problems, partition, holders)
+
+    def _fail(self) -> None:
+        raise ArithmeticError("the shard is gone")
 
 
-def doubled(*arguments: Any) -> nn.Module:
-    return Doubled(build_model(*arguments))
+@contextlib.contextmanager
+def float64() -> Iterator[None]:
+    """Networks and images are of torch's default dtype: in float64, two orders of summing agree to nine digits."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def context(spec: TrialSpec, folder: Path, **options: Any) -> Context:
@@ -106,8 +111,7 @@ def context(spec: TrialSpec, folder: Path, **options: Any) -> Context:
 
 def train_equal(folder: Path, **options: Any) -> None:
     """Train every spec of EQUAL in float64, each into a folder of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers.loop, "build_model", doubled)
+    with float64():
         for number, spec in enumerate(EQUAL.values()):
             list(train(spec, context(spec, folder / str(number), **options)))
 
@@ -137,6 +141,7 @@ def one_of_two(rank: int, folder: Path) -> None:
         failed = str(error)
     report = {"again": [epoch.record.epoch for epoch in again], "diverged": said, "failed": failed}
     (folder / f"rank {rank}.json").write_text(json.dumps(report))
+    gc.collect()  # a model under DDP is a cycle: while it lives, so do its group's threads, which abort at exit
     distributed.destroy_process_group()
 
 
@@ -241,11 +246,12 @@ def drive_ray(_: int, folder: Path) -> None:
 
     report: dict[str, Any] = {"epochs": [], "notes": []}
     try:
-        assignment = Assignment(identity(CONTINUED), CONTINUED, str(folder / "ray"))
+        assignment = Assignment(identity(CONTINUED), CONTINUED, LocalStorage(folder / "ray"))
         for epoch in run_distributed(assignment, report["notes"].append):
             report["epochs"].append(epoch.record.epoch)
+        list(run_distributed(Assignment(identity(ALONE), ALONE, LocalStorage(folder / "ray")), report["notes"].append))
         try:
-            list(run_distributed(Assignment(identity(DIVERGING), DIVERGING, str(folder / "ray")), print))
+            list(run_distributed(Assignment(identity(DIVERGING), DIVERGING, LocalStorage(folder / "ray")), print))
         except WorkerError as error:
             report["failure"] = str(error)
     finally:
@@ -260,5 +266,7 @@ def test_ray_train_runs_the_same_loop(together: Path, tmp_path: Path) -> None:
     assert report["epochs"] == [1, 2, 3]
     assert report["notes"] == []
     assert result_of(CONTINUED, tmp_path / "ray").to_bytes() == result_of(CONTINUED, together / "whole").to_bytes()
+    list(train(ALONE, context(ALONE, tmp_path / "alone")))
+    assert result_of(ALONE, tmp_path / "ray").to_bytes() == result_of(ALONE, tmp_path / "alone").to_bytes()
     assert report["failure"].startswith("rank ")
     assert "DivergedError: the loss is nan in epoch 1, step" in report["failure"]

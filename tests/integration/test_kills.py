@@ -30,6 +30,7 @@ def _report(sweep: Sweep) -> dict[str, bytes]:
     return sweep.tables()
 
 
+@pytest.mark.slow
 def test_trial_selection_service_and_driver_are_killed(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
     moment = random.Random()
     sweep = Sweep(tmp_path)
@@ -48,6 +49,7 @@ def test_trial_selection_service_and_driver_are_killed(tmp_path: Path, undisturb
     assert sweep.tables() == undisturbed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopping_leaves_a_sweep_to_go_on_with(tmp_path: Path, number: signal.Signals) -> None:
     sweep = Sweep(tmp_path)

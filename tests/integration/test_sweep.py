@@ -60,7 +60,7 @@ def test_nothing_but_results_is_left_behind(swept: Sweep) -> None:
     kinds = {path.relative_to(swept.trials()).parts[1] for path in swept.trials().rglob("*") if path.is_file()}
     assert kinds == {"result.json", "times.json", "selections"}
     assert not list((swept.folder / "runs").rglob("*.part"))
-    assert swept.processes() == []
+    swept.wait_until_gone(60, title="")  # Ray's own agents end a moment after it
 
 
 def test_mlflow_holds_every_trial_with_its_curve_and_selections(swept: Sweep) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.cluster import Node, PlacementError, concurrent_trials
+from orchestrator.cluster import Node, PlacementError, concurrent_trials, configure
 from specs.resources import Resources
 
 
@@ -37,3 +37,20 @@ def test_trials_at_once(wanted: dict[str, int], cluster: list[Node], fit: int) -
 def test_what_can_never_be_placed_is_refused(wanted: dict[str, int], cluster: list[Node], said: str) -> None:
     with pytest.raises(PlacementError, match=said):
         concurrent_trials(resources(**wanted), cluster)
+
+
+def test_keys_of_s3_are_not_sent_with_trials_actors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray writes what an actor's runtime environment holds into the logs of its node."""
+    configure()
+    from ray.tune import Trainable
+    from ray.tune.execution.class_cache import _ActorClassCache
+
+    from orchestrator.sweep import _keep_keys
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "s3cret")
+    _keep_keys()
+    actor = _ActorClassCache().get(Trainable)
+    sent = actor._default_options["runtime_env"]["env_vars"]
+    assert sent, "Tune has found another way; look whether that one keeps secrets"
+    assert "s3cret" not in sent.values()

@@ -34,7 +34,7 @@ def sweep(folder: Path, **selection: object) -> SweepSpec:
 
 def test_images_and_memory_are_counted(tmp_path: Path) -> None:
     library = Library()
-    found = estimate(prepare(sweep(tmp_path, fraction=0.1), library, notify=print), library)
+    found = list(estimate(prepare(sweep(tmp_path, fraction=0.1), library, notify=print), library).values())
     assert [cell.label for cell in found] == ["none", "random 10%", "coreset 10%", "full"]
     assert [cell.selected for cell in found] == [0, 30, 30, 300]
     assert [cell.views for cell in found] == [300, 360, 360, 900]
@@ -53,7 +53,7 @@ def test_loss_guided_copies_cost_their_candidates(tmp_path: Path) -> None:
         found = estimate(
             prepare(spec.model_copy(update={"augmentation": augmentation}), library, notify=print), library
         )
-        seconds.append({cell.label: cell.seconds for cell in found})
+        seconds.append({cell.label: cell.seconds for cell in found.values()})
     assert seconds[1]["full"] > 3 * seconds[0]["full"], "600 copies, 32 candidates each"
 
 
@@ -61,7 +61,7 @@ def test_a_tolerance_decides_while_running(tmp_path: Path) -> None:
     library = Library()
     spec = sweep(tmp_path, tolerance=0.5)
     spec = spec.model_copy(update={"sweep": spec.sweep.model_copy(update={"grid": {}})})
-    (cell,) = estimate(prepare(spec, library, notify=print), library)
+    (cell,) = estimate(prepare(spec, library, notify=print), library).values()
     assert (cell.selected, cell.views) == (None, None)
 
 
@@ -69,7 +69,7 @@ def test_finished_trials_give_their_own_times(tmp_path: Path) -> None:
     library = Library()
     prepared = prepare(sweep(tmp_path, fraction=0.1), library, notify=print)
     run_inline(prepared, Watchers())
-    found = estimate(prepare(prepared.sweep, library, notify=print), library)
+    found = estimate(prepare(prepared.sweep, library, notify=print), library).values()
     assert [(cell.todo, cell.measured) for cell in found] == [(0, True)] * 4
 
 

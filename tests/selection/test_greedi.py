@@ -29,7 +29,8 @@ class Watched:
     def __init__(self) -> None:
         self.shards = LocalShards(1)
         self.solves: list[list[int]] = []  # a round: candidates of each
-        self.covers: list[list[int]] = []  # a round: medoids of each
+        self.covers: list[list[int]] = []  # a round: the most medoids that each holds at a time
+        self.grounds: list[list[int]] = []  # a round: examples that each solve covers
 
     def map(self, problems: Sequence[Problem], partition: Partition | None = None) -> tuple[list[Picks], float]:
         return run([place(problem, self, share) for problem, share in divided(problems, partition)], self), 0.0
@@ -40,7 +41,11 @@ class Watched:
     def perform(self, works: Sequence[Work]) -> list[Result]:
         solves = [work.candidates or work.blocks for work in works if isinstance(work, Solve)]
         self.solves.append([sum(len(block.rows) for block in blocks) for blocks in solves])
-        self.covers.append([len(work.order) for work in works if isinstance(work, Cover)])
+        covers = [[len(rows) for _, rows in work.medoids] for work in works if isinstance(work, Cover)]
+        self.covers.append([max(sizes) for sizes in covers])
+        self.grounds.append(
+            [sum(len(block.rows) for block in work.blocks) for work in works if isinstance(work, Solve)]
+        )
         return self.shards.perform(works)
 
 
@@ -181,6 +186,7 @@ def test_exactly_k_members_whatever_the_capacity(n: int, k: int, options: dict[s
     # No process picks from more than a part of the first round, or about what it may hold: a deal is not quite even.
     seen = max(max(solves) for solves in watched.solves if solves)
     assert seen <= max(-(-n // options["partitions"]), 2 * options["capacity"])
+    assert max(max(covers) for covers in watched.covers if covers) <= 2 * options["capacity"]
 
 
 def test_gains_over_a_sample_are_valued_on_everything() -> None:
@@ -220,6 +226,28 @@ def test_tolerance_holds_on_everything(objective: str, kind: str, parts: int) ->
     chosen = select(ground, tolerance=xi, measure="objective", objective=objective, partitions=parts)
     assert truth.least(chosen.ids).sum() <= left * (1 + ROUNDING)
     assert len(chosen.ids) < 90
+
+
+@pytest.mark.parametrize("measure", ["frobenius", "objective"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_tolerance_holds_on_everything_where_gains_are_over_a_sample(objective: str, measure: str) -> None:
+    ground = points(400)
+    truth = definition(ground, objective)
+
+    def left(members: Any) -> float:
+        if measure == "frobenius":
+            return math.sqrt(np.square(truth.distances[:, members].min(axis=1)).sum())
+        least = float(truth.least(members).sum())
+        return math.sqrt(least) if objective == "frobenius" else least
+
+    xi = left(select(ground, budget=40, objective=objective).ids)
+    watched = Watched()
+    asked: dict[str, Any] = {"tolerance": xi, "measure": measure, "objective": objective, "partitions": 5}
+    chosen = select(ground, **asked, sample=60, mapper=watched)
+    assert left(chosen.ids) <= xi * (1 + ROUNDING)
+    assert left(chosen.ids[:-1]) > xi * (1 - ROUNDING)
+    assert_sound(chosen, ground, len(chosen.ids), objective)
+    assert max(size for sizes in watched.grounds for size in sizes) == 80  # a part; the sample is smaller
 
 
 def test_a_tolerance_that_takes_more_candidates_than_fit_is_refused() -> None:
@@ -298,9 +326,14 @@ def test_cover_is_the_definition(objective: Any, kind: str, n: int, k: int) -> N
     answers = []
     for threads in (1, 2):
         with Crew(threads) as crew:
-            answers.append(cover(*blocks(ground, members), objective, c1, crew))
-    assert answers[0].gains.tobytes() == answers[1].gains.tobytes()
-    assert answers[0].counts.tolist() == answers[1].counts.tolist() == truth.counts(members).tolist()
+            for division in (1, 3):
+                everything, medoids = blocks(ground, members)
+                pieces = [medoids.some(places) for places in np.array_split(np.arange(k), division) if len(places)]
+                answers.append(cover(everything, pieces, objective, c1, crew))
+    for answer in answers:
+        assert answer.gains.tobytes() == answers[0].gains.tobytes()
+        assert answer.counts.tolist() == truth.counts(members).tolist()
+        assert answer.left == pytest.approx(truth.least(members).sum(), rel=1e-4, abs=ROUNDING * n * truth.empty)
     left = [n * truth.empty, *(truth.least(members[: place + 1]).sum() for place in range(k))]
     np.testing.assert_allclose(answers[0].gains, -np.diff(left), rtol=1e-4, atol=ROUNDING * n * truth.empty)
 
@@ -311,7 +344,8 @@ def test_cover_gives_ties_to_the_smaller_row(order: list[int]) -> None:
     line = Proxies(np.arange(5), np.array([[-1.0], [-1.0], [0.0], [0.0], [1.0]]), np.zeros(5, int))
     weights = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
     with Crew(1) as crew:
-        covered = cover(*blocks(line, order, weights), "distance", 2.0, crew)
+        everything, medoids = blocks(line, order, weights)
+        covered = cover(everything, [medoids], "distance", 2.0, crew)
     expected = {0: 15.0, 4: 16.0, 1: 0.0}
     assert covered.counts.tolist() == [expected[row] for row in order]
     assert covered.gains.sum() == 31 * 2.0 - 12.0
@@ -325,7 +359,9 @@ def test_cover_counts_everyone_where_the_farthest_is_as_far_as_nothing() -> None
         assert chosen.weights.sum() == 3
         for member in range(3):
             with Crew(1) as crew:
-                covered = cover(*blocks(ends, [member]), objective, 2 * largest_norm(ends.residuals, None), crew)  # type: ignore[arg-type]
+                everything, medoids = blocks(ends, [member])
+                c1 = 2 * largest_norm(ends.residuals, None)
+                covered = cover(everything, [medoids], objective, c1, crew)  # type: ignore[arg-type]
             assert covered.counts.tolist() == [3.0]
 
 

@@ -53,6 +53,12 @@ def changed(name: str, row: int, value: float) -> Any:
         ("weights", np.array([1, 0, -2, -3]), "weights must be finite and at least 0; row 2 has -2"),
         ("weights", np.array([1, 0.5, 2, np.nan]), "weights must be finite and at least 0; row 3 has nan"),
         ("weights", np.array([1, np.inf, 2, 3]), "weights must be finite and at least 0; row 1 has inf"),
+        (
+            "weights",
+            np.array([1, 0, 5e-324, 3]),
+            r"weights should be 0, or from 1e-100 to 1e\+100; row 2 has 4.94066e-324",
+        ),
+        ("weights", np.array([1, 1e300, 2, 3]), r"weights should be 0, or from 1e-100 to 1e\+100; row 1 has 1e\+300"),
         ("weights", np.ones(3), "weights has 3 rows, ids has 4"),
         ("weights", np.ones((N, 1)), r"weights should be a vector of real numbers; got float64 of shape \(4, 1\)"),
         ("weights", np.ones(N, bool), r"weights should be a vector of real numbers; got bool of shape \(4,\)"),

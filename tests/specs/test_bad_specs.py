@@ -18,6 +18,10 @@ OPERATIONS = (
 )
 MODEL = "name, width, dropout, stem, pretrained, download"
 STRATEGIES = "allowed: none, random, max_loss, coreset, full"
+NO_PASSWORD = (
+    "a spec is copied into results and reports, so it holds no password; set MLFLOW_TRACKING_USERNAME and "
+    "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment (PGPASSWORD for postgresql://)"
+)
 TOP = (
     "allowed: dataset, model, augmentation, training, selection, evaluation, checkpoints, resources, "
     "name, description, reproduces, seeds, sweep, tracking, storage"
@@ -192,6 +196,11 @@ CASES = {
             "spec.yaml:6: evaluation.metric = 'balanced': not allowed (did you mean 'balanced_accuracy'?); "
             "allowed: accuracy, balanced_accuracy"
         ],
+    ),
+    "graphs without a GPU": Case(
+        {"resources": "{cuda_graphs: true}"},
+        ["spec.yaml:6: resources.cuda_graphs = true: needs gpus: 1 and workers: 1; leave cuda_graphs out otherwise"],
+        by_schema=False,
     ),
     "loaders below 0": Case(
         {"resources": "{loaders: -1}"},
@@ -550,6 +559,52 @@ CASES = {
         ],
         by_schema=False,
     ),
+    # places
+    "storage that is neither a folder nor in S3": Case(
+        {"storage": "{path: 'gs://bucket/runs'}"},
+        [
+            "spec.yaml:6: storage.path = 'gs://bucket/runs': should be a folder, or s3://bucket/prefix; "
+            "no other kind of URI is known"
+        ],
+        by_schema=False,
+    ),
+    "a bucket that cannot be": Case(
+        {"storage": "{path: 's3://My_Bucket/runs'}"},
+        [
+            "spec.yaml:6: storage.path = 's3://My_Bucket/runs': 'My_Bucket' is no bucket's name: three to 63 "
+            "lower-case letters, digits, '-' and '.', as in s3://bucket/prefix"
+        ],
+        by_schema=False,
+    ),
+    "a prefix that leads elsewhere": Case(
+        {"storage": "{path: 's3://bucket/../other'}"},
+        [
+            "spec.yaml:6: storage.path = 's3://bucket/../other': '../other' is no prefix: names joined by '/', "
+            "without '.', '..', '?' and '#'"
+        ],
+        by_schema=False,
+    ),
+    "a server for a folder": Case(
+        {"storage": "{path: runs, endpoint: 'http://minio:9000'}"},
+        [
+            "spec.yaml:6: storage.endpoint = 'http://minio:9000': only storage in S3 has a server: set path to "
+            "s3://bucket/prefix, or leave endpoint out"
+        ],
+        by_schema=False,
+    ),
+    "a server that is no URL": Case(
+        {"dataset": "{name: mnist, root: 's3://bucket/mnist', endpoint: 'minio:9000'}"},
+        [
+            "spec.yaml:2: dataset.endpoint = 'minio:9000': should be the URL of an S3 server: "
+            "http://HOST:PORT or https://HOST"
+        ],
+        by_schema=False,
+    ),
+    "data in S3 that are to be downloaded": Case(
+        {"dataset": "{name: mnist, root: 's3://bucket/mnist', download: true}"},
+        ["spec.yaml:2: dataset.download = true: torchvision downloads into a folder only; root is s3://bucket/mnist"],
+        by_schema=False,
+    ),
     # all at once
     "typos, values and combinations": Case(
         {
@@ -581,6 +636,21 @@ CASES = {
             "spec.yaml:2: dataset.root: dataset mnist needs the folder that holds it",
             f"spec.yaml:5: selection.fraction = 2: {FRACTION}",
         ],
+    ),
+    "a password": Case(
+        {"tracking": "{uri: 'https://me:p@ss/w0rd:1@mlflow.example/' }"},
+        [f"spec.yaml:6: tracking.uri = 'https://me:***@mlflow.example/': {NO_PASSWORD}"],
+        by_schema=False,
+    ),
+    "a password that is cut off with a long value": Case(
+        {"tracking": f"{{uri: 'postgresql://me:{'s3cret' * 12}@db.example/runs'}}"},
+        [f"spec.yaml:6: tracking.uri = 'postgresql://me:***@db.example/runs': {NO_PASSWORD}"],
+        by_schema=False,
+    ),
+    "a password among the options of a URI": Case(
+        {"tracking": "{uri: 'postgresql://db.example/runs?user=me&password=s3cret&sslmode=require'}"},
+        [f"spec.yaml:6: tracking.uri = 'postgresql://db.example/runs?user=me&password=***&sslmod...: {NO_PASSWORD}"],
+        by_schema=False,
     ),
     "fields and axes": Case(
         {"training": "{regime: subset, epochs: x}", "sweep": "{grid: {selection.solvr: [exact]}}"},
@@ -618,3 +688,10 @@ def test_an_error_at_some_points_of_a_sweep_names_the_first(write_spec, complain
     assert complaints(spec) == [
         "spec.yaml:5: selection.warmup_epochs = 5: must be below training.epochs, 3 (at strategy='max_loss' and 1 more)"
     ]
+
+
+def test_a_password_on_the_command_line_is_not_repeated(write_spec):
+    with pytest.raises(specs.SpecError) as caught:
+        specs.load(write_spec(), ["tracking.uri=http://me:s3cret@host", "trackng.uri=http://me:s3cret@host"])
+    assert "--set tracking.uri=http://me:***@host: tracking.uri = 'http://me:***@host': a spec" in str(caught.value)
+    assert "s3cret" not in str(caught.value)

@@ -143,6 +143,21 @@ def test_equal_values_are_one_trial(write_spec):
     assert len(expand(write_spec, sweep="{grid: {selection.fraction: [1, 1.0, 0.5, 5e-1]}}")) == 2
 
 
+def test_trials_that_differ_in_nothing_but_where_their_data_lie_are_refused(write_spec):
+    folder = "{name: image_folder, root: one}"
+    with pytest.raises(specs.SpecError) as caught:
+        expand(write_spec, dataset=folder, sweep="{grid: {dataset.root: [one, other]}}", seeds="[0, 1]")
+    (problem,) = caught.value.problems
+    assert "dataset.root = 'other': differs from the trial on one in nothing but where" in str(problem)
+    assert problem.line is not None
+
+
+def test_data_sets_may_be_swept_with_what_tells_them_apart(write_spec):
+    folder = "{name: image_folder, root: one}"
+    axes = "{zip: {dataset.root: [one, other], training.epochs: [3, 4]}}"
+    assert [trial.spec.dataset.root for trial in expand(write_spec, dataset=folder, sweep=axes)] == ["one", "other"]
+
+
 @pytest.mark.parametrize(
     ("selection", "size"),
     [

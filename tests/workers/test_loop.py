@@ -21,7 +21,7 @@ from small_trials import (
 )
 
 from specs import TrialSpec, trial_id
-from workers import environment
+from workers import commits
 from workers.augmentation import Augmenter, LossGuidedCopies, Pool
 from workers.data import ImageData, corrupt
 from workers.loop import DivergedError, train
@@ -445,7 +445,7 @@ class TestEnd:
 
     def test_a_machine_without_git_has_no_commit(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", "")
-        assert environment.commit.__wrapped__() == ""
+        assert commits.commit.__wrapped__() == ""
 
     def test_a_checkpoint_of_another_trial_is_refused(self, tmp_path: Path, images: ImageData) -> None:
         storage = LocalStorage(tmp_path)

@@ -247,29 +247,34 @@ class Split:
         return self.parts
 
 
-def in_parts(size: int, measure: Any) -> Any:
-    """What a group of `size` processes gets, computed one process after another."""
+def in_parts(size: int, measure: Any) -> list[Any]:
+    """What each of a group of `size` processes gets, computed one process after another."""
     parts = []
     for rank in range(size):
         with pytest.raises(Arrived) as arrived:
             measure(Split(rank, size))
         parts.append(arrived.value.args[0])
-    return measure(Split(0, size, parts))
+    return [measure(Split(rank, size, parts)) for rank in range(size)]
 
 
 def test_several_processes_measure_the_same(data: ImageData) -> None:
     model = build_model(Model(name="mlp", width=4), 10, data.image_shape, seed=1)
     alone = measured(model, data)
     together = in_parts(3, lambda group: measured(model, data, group=group))
-    for name in ("losses", "residuals", "embeddings"):
-        np.testing.assert_allclose(getattr(together, name), getattr(alone, name), atol=1e-5)
+    assert alone.rows is None
+    assert np.concatenate([part.rows for part in together]).tolist() == list(range(len(alone.ids)))
+    for part in together:
+        np.testing.assert_allclose(part.losses, alone.losses, atol=1e-5)
+        for name in ("residuals", "embeddings"):
+            np.testing.assert_allclose(getattr(part, name), getattr(alone, name)[part.rows], atol=1e-5)
     test = DeviceImages(data.test, CPU)
     labels = data.test.labels
 
     def evaluated(group: Group) -> tuple[float, float]:
         return evaluate(model, test, labels, normalizer(data), group)
 
-    assert in_parts(3, evaluated) == pytest.approx(evaluated(Alone()), rel=1e-6)
+    for found in in_parts(3, evaluated):
+        assert found == pytest.approx(evaluated(Alone()), rel=1e-6)
 
 
 def test_more_processes_than_examples(data: ImageData) -> None:
@@ -281,9 +286,10 @@ def test_more_processes_than_examples(data: ImageData) -> None:
         return measure_candidates(model, images, ids, labels, normalizer(data), group, embeddings=True)
 
     together = in_parts(3, measure)
-    assert together.losses.shape == (2,)
-    assert together.residuals.shape == (2, 10)
-    assert together.embeddings.shape == (2, 4)
+    for part, held in zip(together, (1, 1, 0), strict=True):
+        assert part.losses.shape == (2,)
+        assert len(part.residuals) == len(part.embeddings) == held
+        assert (part.proxies() is None) == (held == 0)
 
 
 @pytest.mark.parametrize(("count", "size"), [(0, 3), (1, 3), (2, 3), (7, 3), (9, 3), (5, 1)])

@@ -222,7 +222,7 @@ class TestPublishedSetUp:
     def test_runs_from_files_to_report(self, imagenet: Path, tmp_path: Path) -> None:
         library = Library()
         prepared = prepare(self.sweep(imagenet, tmp_path), library, notify=print)
-        (cell,) = estimate(prepared, library)
+        (cell,) = estimate(prepared, library).values()
         assert cell.views == 24
         assert cell.seconds > 0
         run_inline(prepared, Watchers())

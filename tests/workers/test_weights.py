@@ -258,7 +258,7 @@ class TestTrials:
     def test_a_process_with_other_weights_refuses_to_train(self, tmp_path: Path, images: ImageData) -> None:
         path = save(self.state(images, seed=1), tmp_path / "weights.pth")
         (planned,) = prepare(self.sweep(tmp_path, pretrained=str(path)), Library(), notify=print).trials
-        assignment = Assignment(planned.id, planned.spec, str(tmp_path / "runs"))
+        assignment = Assignment(planned.id, planned.spec, LocalStorage(tmp_path / "runs"))
         save(self.state(images, seed=2), path)
         with pytest.raises(RuntimeError, match=f"not those that trial {planned.id} was prepared with"):
             next(run_assigned(assignment))

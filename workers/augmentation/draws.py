@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 
 from selection.randomness import draw_integers, draw_uniform, draw_words
+from workers.uploads import upload
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -48,8 +49,8 @@ class Draws:
 
 
 def to_device(values: npt.NDArray[np.generic], images: torch.Tensor) -> torch.Tensor:
-    """What was drawn, where the images are. The processor does not wait for a GPU: nothing is read back."""
-    return torch.from_numpy(values).to(images.device, non_blocking=True)
+    """What was drawn, where the images are."""
+    return upload(values, images.device)
 
 
 def per_image(values: npt.NDArray[np.generic], images: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,7 @@ from workers.augmentation.draws import Draws, Float64, Int64, per_image, to_devi
 from workers.augmentation.grouping import CODES, IDENTITY, OPERATIONS, apply
 from workers.augmentation.holes import cut
 from workers.augmentation.mixing import beta
+from workers.uploads import upload
 
 CUTOUT, MIXUP = len(OPERATIONS), len(OPERATIONS) + 1
 COMPOSABLE = np.array([*(code for code in CODES.values() if code != IDENTITY), CUTOUT, MIXUP])
@@ -73,8 +74,8 @@ class Pool:
 
     def targets(self, ids: Int64, device: torch.device) -> torch.Tensor:
         """Labels of some ids as probabilities, float32 (m, classes)."""
-        labels = torch.from_numpy(self.labels[np.searchsorted(self.ids, ids)])
-        return functional.one_hot(labels.to(device, non_blocking=True), self.classes).float()
+        labels = upload(self.labels[np.searchsorted(self.ids, ids)], device)
+        return functional.one_hot(labels, self.classes).float()
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,25 @@ class Compositions:
 
     codes: Int64
     levels: Float64
+
+
+@dataclass(frozen=True)
+class Made:
+    """Candidates: ids (u,), ascending; images (u * C, …) and soft labels, one example's side by side."""
+
+    ids: Int64
+    images: torch.Tensor
+    targets: torch.Tensor
+
+    def of(self, ids: Int64) -> tuple[torch.Tensor, torch.Tensor]:
+        """Those of some of the ids, ascending."""
+        if len(ids) == len(self.ids):
+            return self.images, self.targets
+        count = len(self.images) // len(self.ids)
+        rows = np.searchsorted(self.ids, ids)[:, None] * count + np.arange(count)
+        index = to_device(rows.ravel(), self.images)
+        images = self.images.permute(0, 2, 3, 1)[index].permute(0, 3, 1, 2)  # C stays innermost
+        return images, self.targets[index]
 
 
 class LossGuidedCopies:
@@ -106,8 +126,19 @@ class LossGuidedCopies:
         All copies of an example are chosen among the same C candidates, which are made and scored once in a call,
         however many of the copies it asks for. Cost: C forward passes for each example.
         """
+        return self.choose(self.make(ids, seed=seed, epoch=epoch), ids, copies, seed=seed, epoch=epoch)
+
+    def make(self, ids: Int64, *, seed: int, epoch: int) -> "Made":
+        """The candidates of some examples, to choose from later: they do not depend on the network."""
+        unique = np.unique(ids)
+        return Made(unique, *self.candidates(unique, seed=seed, epoch=epoch))
+
+    def choose(
+        self, made: "Made", ids: Int64, copies: Int64, *, seed: int, epoch: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What a call gives, from candidates that were made, for these ids and others, in the same epoch."""
         unique, rows = np.unique(ids, return_inverse=True)
-        images, targets = self.candidates(unique, seed=seed, epoch=epoch)
+        images, targets = made.of(unique)
         losses = self.score(images, targets).view(len(unique), self.operation.candidates)
         where = to_device(rows, images)
         if self.operation.sampling == "highest":

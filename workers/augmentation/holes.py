@@ -23,9 +23,12 @@ def cut(images: torch.Tensor, rows: Int64, columns: Int64, sizes: Int64) -> torc
     """Cut a hole into each image (b, C, H, W): its centre's row and column (b,) are any pixel's, its size (b,) in
     pixels; what sticks out is clipped. Size 0 leaves an image as it is."""
     height, width = images.shape[2:]
-    hole = _covered(height, rows, sizes)[:, :, None] & _covered(width, columns, sizes)[:, None, :]
+    down, across = (
+        to_device(_covered(side, centres, sizes), images) for side, centres in ((height, rows), (width, columns))
+    )
+    hole = down[:, :, None] & across[:, None, :]
     channels_last = images.permute(0, 2, 3, 1)  # else the result would take the mask's layout
-    return channels_last.masked_fill(to_device(hole, images)[..., None], 0).permute(0, 3, 1, 2)
+    return channels_last.masked_fill(hole[..., None], 0).permute(0, 3, 1, 2)
 
 
 def _covered(side: int, centres: Int64, sizes: Int64) -> npt.NDArray[np.bool_]:

@@ -49,8 +49,10 @@ def warp(images: torch.Tensor, maps: Float64, interpolation: str) -> torch.Tenso
     height, width = images.shape[2:]
     half = np.array([0.5 * width, 0.5 * height], np.float32)
     across, down, shift = to_device(maps.astype(np.float32) / half[:, None], images)[:, :, None, None, :].unbind(4)
-    rows = torch.linspace(0.5 * (1 - height), 0.5 * (height - 1), height, device=images.device)[:, None]
-    columns = torch.linspace(0.5 * (1 - width), 0.5 * (width - 1), width, device=images.device)
-    grid = (across * columns + down * rows).add_(shift).permute(0, 2, 3, 1)
+    rows, columns = (
+        torch.linspace(0.5 * (1 - side), 0.5 * (side - 1), side, dtype=torch.float32, device=images.device)
+        for side in (height, width)
+    )
+    grid = (across * columns + down * rows[:, None]).add_(shift).permute(0, 2, 3, 1)
     moved = functional.grid_sample(images.float(), grid, interpolation, "zeros", align_corners=False)
     return (moved if interpolation == "nearest" else moved.round_()).to(torch.uint8)

@@ -1,76 +1,36 @@
-"""Where results are kept: a protocol, and its form on a file system."""
+"""Storage on a file system."""
 
 import contextlib
 import fcntl
 import os
+import secrets
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+
+from workers.storage.protocol import Fence, StorageError, SweepBusyError, checked_key, replaced
 
 _ASIDE = ".part"  # ends the names of files that are still being written
 
 
-class StorageError(RuntimeError):
-    """Storage that cannot be used: says which place, and why."""
+class LocalStorage:
+    """Blobs as files below a folder: written aside, flushed to disk and renamed.
 
-
-class SweepBusyError(StorageError):
-    """Another process is writing here."""
-
-
-class Storage(Protocol):
-    """Named blobs. Keys are relative, '/'-separated; a blob is there whole or not at all.
-
-    Safe to use from several processes; of several writers of one key, the last wins.
-    Every method raises StorageError, naming the place, where the store itself fails, and ValueError for keys that
-    lead out of it.
+    The lock of `sole_writer` is the kernel's (`flock`). On one machine it cannot be lost while its process lives. On a
+    shared file system it can, when the network is cut: so the lock's file also holds a token, which every writer that
+    was given the right looks at before it renames or deletes. Between that look and the rename, microseconds later,
+    nothing more is checked: a file system has no conditional rename.
     """
 
-    uri: str
-
-    def read(self, key: str) -> bytes:
-        """The blob. Raises FileNotFoundError where there is none."""
-        ...
-
-    def write(self, key: str, data: bytes) -> None:
-        """Replace the blob, atomically and durably."""
-        ...
-
-    def exists(self, key: str) -> bool:
-        """Whether there is a blob of this key."""
-        ...
-
-    def list(self, prefix: str) -> list[str]:
-        """All keys below a folder, sorted."""
-        ...
-
-    def delete(self, key: str) -> None:
-        """Remove the blob; nothing happens where there is none."""
-        ...
-
-    def sole_writer(self, key: str) -> contextlib.AbstractContextManager[None]:
-        """Hold the right to write while the context lasts. Raises SweepBusyError where another process holds it.
-
-        The right ends with the process that holds it, however that ends.
-        """
-        ...
-
-
-class LocalStorage:
-    """Blobs as files below a folder: written aside, flushed to disk and renamed."""
-
-    def __init__(self, root: str | Path):
+    def __init__(self, root: str | Path, fence: Fence | None = None):
         self.root = Path(root).absolute()
         self.uri = str(self.root)
+        self.fence = fence
 
     def path(self, key: str) -> Path:
         """The file of a key. Raises ValueError for keys that lead out of the folder."""
-        relative = Path(key)
-        if relative.is_absolute() or ".." in relative.parts:
-            raise ValueError(f"key {key!r} leads out of {self.root}; keys are relative, without '..'")
-        return self.root / relative
+        return self.root / checked_key(key, self.uri)
 
     def read(self, key: str) -> bytes:
         path = self.path(key)
@@ -92,6 +52,7 @@ class LocalStorage:
                     file.flush()
                     os.fsync(file.fileno())
                 os.chmod(aside, 0o644)  # mkstemp lets only the owner read
+                self._check_fence()
                 os.replace(aside, path)
             except BaseException:
                 with contextlib.suppress(FileNotFoundError):
@@ -108,26 +69,29 @@ class LocalStorage:
         except OSError as error:
             raise _failed(path, "read", error) from error
 
-    def list(self, prefix: str) -> list[str]:
-        def refuse(error: OSError) -> None:
-            if not isinstance(error, FileNotFoundError):  # a folder that is not there holds nothing
-                raise _failed(Path(error.filename), "listed", error) from error
+    def folders(self, prefix: str) -> list[str]:
+        place = self.path(prefix)
+        _, inner, _ = next(os.walk(place, onerror=_refuse), (place, [], []))
+        return sorted(inner)
 
+    def list(self, prefix: str) -> list[str]:
         found: list[str] = []
-        for folder, _, names in os.walk(self.path(prefix), onerror=refuse):
+        for folder, _, names in os.walk(self.path(prefix), onerror=_refuse):
             whole = (name for name in names if not (name.startswith(".") and name.endswith(_ASIDE)))
             found += [str((Path(folder) / name).relative_to(self.root)) for name in whole]
         return sorted(found)
 
     def delete(self, key: str) -> None:
         path = self.path(key)
+        self._check_fence()
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise _failed(path, "deleted", error) from error
 
     @contextlib.contextmanager
-    def sole_writer(self, key: str) -> Iterator[None]:
+    def sole_writer(self, key: str, lost: Callable[[], None] | None = None) -> Iterator["LocalStorage"]:
+        # `lost` is never called: who lost the lock of a shared file system learns it when it next writes.
         path = self.path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,21 +103,42 @@ class LocalStorage:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
-                holder = file.read().strip() or "another process"
+                holder = file.readline().strip() or "another process"
                 raise SweepBusyError(
                     f"{path.parent} is being written by {holder}; wait for it, or stop it first"
                 ) from None
             except OSError as error:  # a file system without locks
                 raise _failed(path, "locked", error) from error
+            fence = Fence(key, secrets.token_hex(16))
+            try:
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}\n{fence.token}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError as error:
+                raise _failed(path, "written", error) from error
+            yield LocalStorage(self.root, fence)
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
-            yield
-            file.truncate(0)
+
+    def _check_fence(self) -> None:
+        if self.fence is None:
+            return
+        path = self.path(self.fence.key)
+        try:
+            holder, token = [*path.read_text().splitlines(), "", ""][:2]
+        except OSError as error:
+            raise _failed(path, "read", error) from error
+        if token != self.fence.token:
+            raise replaced(str(path.parent), holder)
 
 
 def _failed(path: Path, done: str, error: OSError) -> StorageError:
     return StorageError(f"{path} cannot be {done}: {error.strerror or error}")
+
+
+def _refuse(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # a folder that is not there holds nothing
+        raise _failed(Path(error.filename), "listed", error) from error
 
 
 def _flush_folder(folder: Path) -> None:
@@ -163,10 +148,3 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def open_storage(uri: str) -> Storage:
-    """The storage behind a spec's `storage.path`: a folder. Raises StorageError for anything else."""
-    if "://" in uri:
-        raise StorageError(f"storage.path = {uri!r}: only folders can be used")
-    return LocalStorage(uri)

@@ -1,0 +1,88 @@
+"""`medoid plan`: for this machine, for the cluster this node is in, or for one that only a job can look at."""
+
+from dataclasses import replace
+
+from rich.console import Console
+
+from orchestrator.errors import UserError
+from orchestrator.estimates import Estimate, Outlook
+from orchestrator.preparation import Library, Prepared, prepare
+from specs import SweepSpec
+from specs.resources import Resources
+from workers.naming import unique_name
+
+_PATIENCE = 120.0  # seconds for room for one trial
+
+
+class BusyError(UserError):
+    """A cluster that has no room to calibrate in."""
+
+
+def outlook_on(sweep: SweepSpec, address: str | None, console: Console) -> Outlook:
+    """What a sweep takes. `address`: None for this machine, `auto`, or the address of a cluster's dashboard.
+
+    Raises PlacementError where a trial can never be placed there, and BusyError where none fits now.
+    """
+    if address is not None and address != "auto":
+        from orchestrator.jobs.outlook import outlook_there
+
+        return outlook_there(sweep, address, console)
+    library = Library()
+    prepared = prepare(sweep, library, notify=lambda text: None)
+    if address is None:
+        from orchestrator.plan import estimate
+
+        return Outlook(sweep.name, "this machine", tuple(estimate(prepared, library).values()))
+    return _on_cluster(prepared, library)
+
+
+def _on_cluster(prepared: Prepared, library: Library) -> Outlook:
+    """Calibrated in the room of a trial, on a node where trials would run."""
+    from orchestrator.cluster import concurrent_trials, configure, connect, describe, disconnect, nodes
+
+    configure()
+    connect("auto", unique_name(prepared.storage.uri))
+    try:
+        import ray
+
+        from orchestrator.plan import estimate, uncalibrated
+
+        cluster = nodes()
+        at_once = {
+            kind: concurrent_trials(kind, cluster) for kind in {trial.spec.resources for trial in prepared.trials}
+        }
+        asked = uncalibrated(prepared)
+        requests = [
+            ray.remote(_calibrated).options(num_cpus=kind.cpus, num_gpus=kind.gpus).remote(prepared.sweep, cells)
+            for kind, cells in asked.items()
+        ]
+        there = {cell for cells in asked.values() for cell in cells}
+        known = {trial.entry.cell_hash for trial in prepared.trials} - there
+        found = estimate(prepared, library, known)
+        try:
+            for calibrated in ray.get(requests, timeout=_PATIENCE):
+                found |= calibrated
+        except ray.exceptions.GetTimeoutError:
+            raise BusyError(
+                f"no room to calibrate in within {_PATIENCE:g} s: the cluster is busy. When it is free, it holds "
+                f"{_listed(at_once)} trials at a time"
+            ) from None
+        cells: dict[str, Estimate] = {}
+        for trial in prepared.trials:
+            cell = trial.entry.cell_hash
+            cells[cell] = replace(found[cell], at_once=at_once[trial.spec.resources])
+        return Outlook(prepared.sweep.name, describe(cluster), tuple(cells.values()))
+    finally:
+        disconnect()
+
+
+def _calibrated(sweep: SweepSpec, cells: list[str]) -> dict[str, Estimate]:
+    """Runs on a node of the cluster."""
+    from orchestrator.plan import estimate
+
+    library = Library()
+    return estimate(prepare(sweep, library, notify=lambda text: None), library, cells)
+
+
+def _listed(at_once: dict[Resources, int]) -> str:
+    return " or ".join(str(number) for number in sorted(set(at_once.values())))

@@ -1,0 +1,94 @@
+"""Trials that fail whenever they are tried: given up after a while, with what is known, while the rest goes on."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from integration.sweeps import SPEC, Sweep
+
+TRIAL = r"^ray::(ResourceTrainable|TrialActor)"
+LONG_AND_SHORT = (
+    SPEC.replace("selection.strategy: [none, random, max_loss, coreset]", "training.epochs: [4000, 4]")
+    + "resources: {max_failures: 1, cpus: 2}\n"
+)
+
+
+def failures(sweep: Sweep) -> list[dict[str, str]]:
+    return [json.loads(path.read_text()) for path in sweep.trials().glob("*/error.json")]
+
+
+def reached(sweep: Sweep) -> int:
+    """The last epoch that any trial stored."""
+    return max((int(path.stem) for path in sweep.trials().glob("*/checkpoints/*.ckpt")), default=0)
+
+
+def kill_the_long_one(sweep: Sweep, after: int) -> int:
+    """Once it has come further than this epoch, which the short one never does: only one of them runs at a time."""
+    deadline = time.monotonic() + 240
+    while reached(sweep) <= after:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return sweep.kill(TRIAL)
+
+
+@pytest.mark.slow
+def test_a_trial_whose_process_dies_every_time(tmp_path: Path) -> None:
+    """With all cores for each, trials run one after another: it is the long one that is killed."""
+    sweep = Sweep(tmp_path, LONG_AND_SHORT)
+    process = sweep.start()
+    try:
+        killed = kill_the_long_one(sweep, after=4)
+        assert killed != kill_the_long_one(sweep, after=reached(sweep))
+        output, _ = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == 1, output
+    assert "failed: the trial's process died, last of: " in output
+    [failure] = failures(sweep)
+    assert "(tried 2 times)" in failure["error"]
+    assert "pid: " in failure["trace"]
+    assert len(list(sweep.trials().glob("*/result.json"))) == 1
+
+
+def pictures(folder: Path, seed: int) -> Path:
+    stream = np.random.default_rng(seed)
+    for part, count in (("train", 8), ("test", 2)):
+        for name in ("cat", "dog"):
+            (folder / part / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = stream.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / part / name / f"{number}.png")
+    return folder
+
+
+@pytest.mark.slow
+def test_a_trial_that_raises_every_time(tmp_path: Path) -> None:
+    """Its data change after they were checked."""
+    spec = SPEC.replace("{name: digits, label_noise: 0.3, train_per_class: 40}", "{name: image_folder}")
+    spec = spec.replace(
+        "grid: {selection.strategy: [none, random, max_loss, coreset]}",
+        "zip: {dataset.root: [whole, changed], training.epochs: [12, 13]}",
+    )
+    sweep = Sweep(tmp_path, spec.replace("cnn, width: 4}", "cnn, width: 2}") + "resources: {max_failures: 1}\n")
+    pictures(tmp_path / "whole", 0)
+    changed = pictures(tmp_path / "changed", 1)
+    process = sweep.start()
+    try:
+        assert process.stdout is not None
+        while "starting Ray" not in process.stdout.readline():
+            assert process.poll() is None
+        (changed / "train/cat/0.png").unlink()
+        output, _ = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == 1, output
+    [failure] = failures(sweep)
+    assert failure["error"].startswith("RuntimeError: data or pretrained weights here are not those that trial")
+    assert failure["error"].endswith("(tried 2 times)")
+    assert "The end of its log (process " in failure["trace"]
+    assert f"failed: {failure['error']}" in output
+    assert len(list(sweep.trials().glob("*/result.json"))) == 1
