@@ -62,6 +62,8 @@ class Dispatcher:
         return shard
 
     def _send(self, job: _Job, shard: int) -> None:
+        if not job.sent.set_running_or_notify_cancel():
+            return  # its request has failed meanwhile
         cost = float(job.work.cost)
         self._loads[shard] += cost
         self._under_way[shard] += 1
@@ -89,15 +91,21 @@ class ShardWorkers:
         return ray.put(block.block())
 
     def perform(self, works: Sequence[Work]) -> list[Result]:
-        """What the works give back stays in the object store."""
+        """What the works give back stays in the object store. Where one fails, those that wait are not sent."""
         side_by_side = min(len(works), len(self.dispatcher.shards))
         threads = max(1, self.threads // side_by_side)
         busy: dict[int, float] = {}
         results: list[Result] = []
-        for job in self.dispatcher.send(self.trial, works, threads):
-            shard, (answer, *blocks) = job.sent.result()
-            done = ray.get(answer)
-            busy[shard] = busy.get(shard, 0.0) + done.seconds
-            results.append((done, blocks))
+        jobs = self.dispatcher.send(self.trial, works, threads)
+        try:
+            for job in jobs:
+                shard, (answer, *blocks) = job.sent.result()
+                done = ray.get(answer)
+                busy[shard] = busy.get(shard, 0.0) + done.seconds
+                results.append((done, blocks))
+        except BaseException:
+            for job in jobs:
+                job.sent.cancel()
+            raise
         self.seconds += max(busy.values())
         return results

@@ -16,6 +16,7 @@ from functools import partial
 
 import ray
 from ray.actor import ActorHandle
+from ray.exceptions import ActorUnavailableError, ObjectLostError, OwnerDiedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from selection.blocks import View
@@ -28,14 +29,15 @@ from selection.works import Held, Work, perform
 
 log = logging.getLogger(__name__)
 WAITING = 64  # requests at the coordinator at one time
-_PATIENCE = 0.5  # seconds between two tries where there are more
+_PATIENCE = 0.5  # seconds between two tries, where there are more or where a shard is being restarted
+_LOSSES = 20  # of shards and nodes that one request survives: an end to it where its own works kill the shards
 _CALLS = 100_000  # calls that may wait at the coordinator, in one thread: every process of every trial makes one
 
 Answer = tuple[list[Picks], float]
 
 
 class SelectionShard:
-    """One process of the service. It keeps no state: a shard that dies is restarted and its calls are repeated.
+    """One process of the service. It keeps no state; one that dies is restarted, and what it had to do is asked again.
 
     It reserves no CPU, and uses as many threads as the trial has: under `blocking` that trial waits meanwhile, under
     `overlapped` the two share its processors.
@@ -74,6 +76,7 @@ class Coordinator:
     """Takes requests, and lets the shards do them round by round.
 
     What it knows is gone with it, and comes again: every process of a trial repeats its call until it is answered.
+    A request that loses a shard, or the blocks that lay on a lost node, is done again from its first round.
     """
 
     def __init__(self, waiting: int):
@@ -114,14 +117,40 @@ class Coordinator:
         problems = together([meeting.parts[rank] for rank in sorted(meeting.parts)])
         self._requests += 1
         try:
-            picks = await asyncio.get_running_loop().run_in_executor(self._pool, run, problems, workers)
+            picks = await asyncio.get_running_loop().run_in_executor(self._pool, run_through, problems, workers)
         finally:
             self._requests -= 1
         return picks, workers.seconds
 
 
+def run_through(problems: list[Placed], workers: ShardWorkers) -> list[Picks]:
+    """Solve problems, from their first round again where that was lost on the way."""
+    for repeated in range(_LOSSES + 1):
+        try:
+            return run(problems, workers)
+        except (ActorUnavailableError, ObjectLostError) as error:
+            if isinstance(error, OwnerDiedError) or repeated == _LOSSES:  # of a block: nobody can give it again
+                raise
+            log.warning("a selection starts again, since a shard or a node was lost: %s", type(error).__name__)
+        wait_for(workers.dispatcher.shards)
+    raise AssertionError("unreachable")
+
+
+def wait_for(shards: Sequence[ActorHandle]) -> None:
+    """Until all of them answer. Raises ActorDiedError where one is gone for good."""
+    for shard in shards:
+        while True:
+            try:
+                ray.get(shard.__ray_ready__.remote())
+                break
+            except ActorUnavailableError:
+                time.sleep(_PATIENCE)
+
+
 # A byte: Ray places who asks for nothing anywhere, whatever node it is told to prefer.
-_Shard = ray.remote(num_cpus=0, memory=1, max_restarts=-1, max_task_retries=-1)(SelectionShard)
+# Ray is not to repeat what a shard did: where a node takes a result with it, Ray would look for that work's own blocks,
+# find that others own them, and declare these lost, too; or wait for ever.
+_Shard = ray.remote(num_cpus=0, memory=1, max_restarts=-1, max_task_retries=0)(SelectionShard)
 _Coordinator = ray.remote(num_cpus=0, memory=1, max_restarts=-1, max_task_retries=-1, max_concurrency=_CALLS)(
     Coordinator
 )

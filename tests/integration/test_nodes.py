@@ -5,8 +5,9 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,11 @@ import numpy as np
 import pytest
 
 from selection import Proxies, Selection, select
+from selection.greedi import Partition, Placed
+from selection.mapper import Shards, divided, place
+from selection.problem import Picks, Problem
 from selection.randomness import draw_uniform
+from selection.works import Result, Work
 from servers.ray_cluster import RayCluster
 
 N = 60_000
@@ -52,22 +57,62 @@ def drive(address: str, folder: Path) -> None:
     connect(address, "nodes-test")
     import ray
 
-    from selection.service import SelectionService
+    from selection.service import SelectionService, wait_for
 
-    service = SelectionService(3, name="nodes-test")
+    service = SelectionService(PLAIN + 1, name="nodes-test")
     try:
         homes = [ray.get(actor.__ray_call__.remote(_home)) for actor in (*service.shards, service.coordinator)]
         (folder / "homes.json").write_text(json.dumps(homes))
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(select, ground(N), mapper=service.mapper(1, "trial"), **OPTIONS)
-            time.sleep(1.5)
+            time.sleep(0.5)
             (folder / "asked").touch()
             (folder / "answer.json").write_text(json.dumps(summary(answer.result(timeout=300))))
+        wait_for(service.shards)
         again = [ray.get(actor.__ray_call__.remote(_home)) for actor in (*service.shards, service.coordinator)]
         (folder / "moved.json").write_text(json.dumps(again))
     finally:
         service.close()
         disconnect()
+
+
+def coordinate(address: str, folder: Path) -> None:
+    """A coordinator, in a process of its own, that loses a node when what was picked on it is needed."""
+    from orchestrator.cluster import connect, disconnect
+
+    connect(address, "rounds-test")
+    from selection.dispatching import Dispatcher, ShardWorkers
+    from selection.service import SelectionService, run_through
+
+    class Losing(ShardWorkers):
+        def perform(self, works: Sequence[Work]) -> list[Result]:
+            results = super().perform(works)
+            if not (folder / "picked").exists():
+                (folder / "picked").touch()
+                while not (folder / "lost").exists():
+                    time.sleep(0.02)
+            return results
+
+    service = SelectionService(PLAIN, name="rounds-test")
+    try:
+        mapper = Mapped(Losing(Dispatcher(service.shards), "trial", 1), run_through)
+        (folder / "answer.json").write_text(json.dumps(summary(select(ground(N), mapper=mapper, **OPTIONS))))
+    finally:
+        service.close()
+        disconnect()
+
+
+@dataclass
+class Mapped:
+    """A mapper whose coordinator is in this process."""
+
+    workers: Shards
+    run: Callable[[list[Placed], Any], list[Picks]]
+
+    def map(self, problems: Sequence[Problem], partition: Partition | None = None) -> tuple[list[Picks], float]:
+        return self.run(
+            [place(one, self.workers, share) for one, share in divided(problems, partition)], self.workers
+        ), 0.0
 
 
 def reserve(address: str, namespace: str) -> None:
@@ -139,6 +184,30 @@ def test_shards_are_spread_and_a_lost_node_loses_no_request(
     assert json.loads((tmp_path / "answer.json").read_text()) == summary(expected)
     moved = {node for node, _ in json.loads((tmp_path / "moved.json").read_text())}
     assert len(moved & {node for node, _ in homes}) < len({node for node, _ in homes})  # the lost one's are elsewhere
+
+
+@pytest.mark.slow
+def test_a_node_lost_with_what_was_picked_on_it_loses_no_request(
+    cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in cluster.environment().items():
+        monkeypatch.setenv(name, value)
+    lost = cluster.add(cpus=1)  # the test before has lost one
+    driver = multiprocessing.get_context("spawn").Process(target=coordinate, args=(cluster.gcs, tmp_path))
+    driver.start()
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "picked").exists():
+            assert driver.is_alive()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        lost.kill()
+        (tmp_path / "lost").touch()
+        driver.join(timeout=400)
+        assert driver.exitcode == 0
+    finally:
+        driver.kill()
+    assert json.loads((tmp_path / "answer.json").read_text()) == summary(select(ground(N), **OPTIONS))
 
 
 @pytest.mark.slow
