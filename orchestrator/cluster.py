@@ -1,11 +1,13 @@
 """The Ray cluster a sweep runs on: starting or joining it, and what fits into it."""
 
 import os
+import socket
 import sys
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import UserError
+from orchestrator.jobs.token import TokenError, find_token
 from specs.resources import Resources
 
 _ENVIRONMENT = {
@@ -21,6 +23,11 @@ _ENVIRONMENT = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # specs name data relative to where the user stands
 }
+_PATIENCE = 10.0  # seconds for a cluster to take a connection
+
+
+class ClusterError(UserError):
+    """A cluster that is not there."""
 
 
 class PlacementError(UserError):
@@ -52,14 +59,36 @@ def connect(address: str | None, namespace: str | None = None) -> None:
     What is named there is found within `namespace` only: sweeps that share a cluster do not see each other's.
 
     Token authentication is always on. A local cluster's token is Ray's own, in ~/.ray/auth_token.
+    Raises TokenError where it is switched off or there is no token for a cluster, ClusterError where none answers.
     """
     configure()
+    if address is not None:
+        find_token(address)
+        _knock(address)
+    elif (mode := os.environ["RAY_AUTH_MODE"]).lower() != "token":
+        raise TokenError(f"RAY_AUTH_MODE = {mode!r}: a cluster is started with token authentication only; unset it")
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     if address is None:
         options["include_dashboard"] = False
-    ray.init(address=address or "local", namespace=namespace, **options)
+    try:
+        ray.init(address=address or "local", namespace=namespace, **options)
+    except ray.exceptions.AuthenticationError as error:
+        raise TokenError(f"the cluster at {address} does not take the token: {error}") from None
+    except ConnectionError as error:
+        raise ClusterError(f"no cluster answers at {address}: {error}") from None
+
+
+def _knock(address: str) -> None:
+    """Ray itself tries an address at which nothing listens for more than ten minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return  # auto
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+    except OSError as error:
+        raise ClusterError(f"no cluster answers at {address}: {error}") from None
 
 
 def nodes() -> list[Node]:

@@ -1,6 +1,8 @@
 """Runs the pending trials of a sweep on Ray Tune."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -158,9 +160,11 @@ class _Listener(tune.Callback):
         if "failure" in result:
             self.ended.add(planned.id)
             self.watcher.failed(planned, TrialError(**result["failure"]))
-        elif result["done"] and self.storage.exists(trial_key(planned.id, "result.json")):
-            self.ended.add(planned.id)
-            self.watcher.finished(planned)
+        elif result["done"]:
+            with self._refusing():
+                if self.storage.exists(trial_key(planned.id, "result.json")):
+                    self.ended.add(planned.id)
+                    self.watcher.finished(planned)
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         planned = self._planned(trial)
@@ -179,8 +183,13 @@ class _Listener(tune.Callback):
         self.watcher.failed(planned, failure)
 
     def _store(self, trial: PlannedTrial, name: str, record: Record) -> None:
-        try:
+        with self._refusing():
             self.storage.write(trial_key(trial.id, name), record.to_bytes())
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        try:
+            yield
         except StorageError as error:
             self.refusal = error
             raise

@@ -16,7 +16,7 @@ from functools import partial
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import ActorUnavailableError, ObjectLostError, OwnerDiedError
+from ray.exceptions import ActorDiedError, ObjectLostError, OwnerDiedError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from selection.blocks import View
@@ -30,6 +30,7 @@ from selection.works import Held, Work, perform
 log = logging.getLogger(__name__)
 WAITING = 64  # requests at the coordinator at one time
 _PATIENCE = 0.5  # seconds between two tries, where there are more or where a shard is being restarted
+_LATER = 2.0  # seconds after rank 0 that the others are answered: time for its answer to arrive
 _LOSSES = 20  # of shards and nodes that one request survives: an end to it where its own works kill the shards
 _CALLS = 100_000  # calls that may wait at the coordinator, in one thread: every process of every trial makes one
 
@@ -95,12 +96,23 @@ class Coordinator:
         self._dispatcher = self._dispatcher or Dispatcher(shards)
         loop = asyncio.get_running_loop()
         meeting = self._meetings.get(part.trial)
-        if meeting is None or meeting.token != part.token:  # a trial that died left its own unanswered
+        if meeting is None or meeting.token != part.token:
+            if meeting is not None:  # of a trial that died, or was answered by a coordinator that did
+                meeting.answer.set_result(None)
             meeting = self._meetings[part.trial] = _Meeting(part.token, loop.create_future())
         meeting.parts[part.rank] = part.placed
         if len(meeting.parts) < part.size:
-            return await asyncio.shield(meeting.answer)
-        del self._meetings[part.trial]
+            answer = await asyncio.shield(meeting.answer)
+        else:
+            del self._meetings[part.trial]
+            answer = await self._answer(meeting, part, threads)
+        if part.rank > 0:  # what rank 0 hears they hear: were it to ask again, they should still be asking, too
+            await asyncio.sleep(_LATER)
+        return answer
+
+    async def _answer(self, meeting: _Meeting, part: Part, threads: int) -> Answer | None:
+        """To all who ask."""
+        assert self._dispatcher is not None
         answer: Answer | None = None
         try:
             if self._requests < self.waiting:
@@ -128,7 +140,7 @@ def run_through(problems: list[Placed], workers: ShardWorkers) -> list[Picks]:
     for repeated in range(_LOSSES + 1):
         try:
             return run(problems, workers)
-        except (ActorUnavailableError, ObjectLostError) as error:
+        except (RayActorError, ObjectLostError) as error:
             if isinstance(error, OwnerDiedError) or repeated == _LOSSES:  # of a block: nobody can give it again
                 raise
             log.warning("a selection starts again, since a shard or a node was lost: %s", type(error).__name__)
@@ -143,7 +155,9 @@ def wait_for(shards: Sequence[ActorHandle]) -> None:
             try:
                 ray.get(shard.__ray_ready__.remote())
                 break
-            except ActorUnavailableError:
+            except RayActorError as error:
+                if isinstance(error, ActorDiedError) and not error.preempted:  # of a node that is drained it comes back
+                    raise
                 time.sleep(_PATIENCE)
 
 

@@ -40,7 +40,7 @@ def run(
     Raises RuntimeError where data or pretrained weights are others here than where the trial was prepared.
     """
     spec = assignment.spec
-    images, weights = load_images(spec.dataset), read_weights(spec.model)
+    images, weights = load_images(spec.dataset, reached=True), read_weights(spec.model)
     found = trial_id(spec, images.fingerprint, weights.fingerprint if weights else "")
     if found != assignment.trial_id:
         raise RuntimeError(

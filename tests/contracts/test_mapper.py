@@ -151,6 +151,9 @@ def test_requests_at_the_same_time_do_not_mix(services: "dict[int, SelectionServ
 def pid(shard: Any) -> int:
     import ray
 
+    from selection.service import wait_for
+
+    wait_for([shard])  # who killed it may not have heard yet that it is back
     found: int = ray.get(shard.__ray_call__.remote(lambda _: os.getpid()), timeout=60)
     return found
 

@@ -242,6 +242,15 @@ class TestSoleWriter:
         with storage.sole_writer("lock"):
             pass
 
+    def test_who_lost_it_leaves_the_next_ones_alone(self, tmp_path: Path) -> None:
+        """As on a shared file system that forgot the first one's lock while it was cut off."""
+        with LocalStorage(tmp_path).sole_writer("lock"):
+            (tmp_path / "lock").unlink()
+            second = LocalStorage(tmp_path).sole_writer("lock")
+            given = second.__enter__()
+        given.write("x", b"second")
+        second.__exit__(None, None, None)
+
     def test_locks_are_independent(self, storage: Storage) -> None:
         with storage.sole_writer("a/lock"), storage.sole_writer("b/lock"):
             pass

@@ -1,11 +1,12 @@
-"""Processes and nodes of a cluster are killed while a sweep of eight trials runs on it: it ends as one undisturbed."""
+"""A sweep of eight trials, during which processes, nodes and servers are killed: it ends as one undisturbed."""
 
+import os
 import random
 from collections.abc import Iterator
 
 import pytest
 
-from integration.chaos import Chaos, undisturbed
+from integration.chaos import MLFLOW, S3, Chaos, Servers, undisturbed
 
 PATIENCE = 500.0
 
@@ -13,15 +14,23 @@ PATIENCE = 500.0
 @pytest.fixture(scope="module")
 def chaos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Chaos, float]]:
     expected, span = undisturbed(tmp_path_factory.mktemp("undisturbed") / "sweep")
-    made = Chaos(tmp_path_factory.mktemp("chaos"), expected)
-    yield made, span
-    made.close()
+    before = dict(os.environ)
+    try:
+        with Servers(tmp_path_factory.mktemp("server")) as servers:  # their keys are in the environment
+            made = Chaos(tmp_path_factory.mktemp("chaos"), expected, servers, outage=5.0)
+            yield made, span
+            made.close()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    "kinds", [["shard", "trial", "coordinator"], ["rank", "driver"], ["node", "trial"]], ids="+".join
+    "kinds",
+    [["shard", "trial", "coordinator", MLFLOW], ["rank", "driver", S3], ["node", "trial"]],
+    ids="+".join,
 )
 def test_a_sweep_survives(chaos: tuple[Chaos, float], kinds: list[str]) -> None:
     made, span = chaos

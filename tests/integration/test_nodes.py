@@ -81,13 +81,19 @@ def coordinate(address: str, folder: Path) -> None:
     from orchestrator.cluster import connect, disconnect
 
     connect(address, "rounds-test")
+    import ray
+
     from selection.dispatching import Dispatcher, ShardWorkers
     from selection.service import SelectionService, run_through
 
     class Losing(ShardWorkers):
         def perform(self, works: Sequence[Work]) -> list[Result]:
             results = super().perform(works)
+            with (folder / "rounds").open("a") as rounds:
+                rounds.write(f"{len(works)}\n")
             if not (folder / "picked").exists():
+                home, _ = ray.get(service.shards[0].__ray_call__.remote(_home))
+                (folder / "home").write_text(home)
                 (folder / "picked").touch()
                 while not (folder / "lost").exists():
                     time.sleep(0.02)
@@ -192,7 +198,7 @@ def test_a_node_lost_with_what_was_picked_on_it_loses_no_request(
 ) -> None:
     for name, value in cluster.environment().items():
         monkeypatch.setenv(name, value)
-    lost = cluster.add(cpus=1)  # the test before has lost one
+    cluster.add(cpus=1)  # the test before has lost one
     driver = multiprocessing.get_context("spawn").Process(target=coordinate, args=(cluster.gcs, tmp_path))
     driver.start()
     try:
@@ -201,13 +207,15 @@ def test_a_node_lost_with_what_was_picked_on_it_loses_no_request(
             assert driver.is_alive()
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        lost.kill()
+        option = f"--node_id={(tmp_path / 'home').read_text()}"
+        next(node for node in cluster.nodes if node.processes(option)).kill()
         (tmp_path / "lost").touch()
         driver.join(timeout=400)
         assert driver.exitcode == 0
     finally:
         driver.kill()
     assert json.loads((tmp_path / "answer.json").read_text()) == summary(select(ground(N), **OPTIONS))
+    assert (tmp_path / "rounds").read_text().split().count(str(OPTIONS["partitions"])) == 2  # begun, and begun again
 
 
 @pytest.mark.slow

@@ -1,8 +1,11 @@
 """What fits on a cluster, and what never will."""
 
+from pathlib import Path
+
 import pytest
 
-from orchestrator.cluster import Node, PlacementError, concurrent_trials, configure
+from orchestrator.cluster import ClusterError, Node, PlacementError, concurrent_trials, configure, connect
+from orchestrator.jobs.token import TokenError
 from specs.resources import Resources
 
 
@@ -37,6 +40,26 @@ def test_trials_at_once(wanted: dict[str, int], cluster: list[Node], fit: int) -
 def test_what_can_never_be_placed_is_refused(wanted: dict[str, int], cluster: list[Node], said: str) -> None:
     with pytest.raises(PlacementError, match=said):
         concurrent_trials(resources(**wanted), cluster)
+
+
+class TestToken:
+    def test_a_cluster_is_not_joined_without_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        with pytest.raises(TokenError, match=r"no token for 127\.0\.0\.1:1"):
+            connect("127.0.0.1:1")
+
+    def test_where_nothing_listens_there_is_no_cluster(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+        with pytest.raises(ClusterError, match=r"no cluster answers at 127\.0\.0\.1:1: .*refused"):
+            connect("127.0.0.1:1")
+
+    @pytest.mark.parametrize("address", [None, "127.0.0.1:1"])
+    def test_authentication_cannot_be_switched_off(self, address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+        with pytest.raises(TokenError, match="RAY_AUTH_MODE = 'disabled'"):
+            connect(address)
 
 
 def test_keys_of_s3_are_not_sent_with_trials_actors(monkeypatch: pytest.MonkeyPatch) -> None:

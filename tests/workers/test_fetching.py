@@ -13,15 +13,18 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from servers.ray_cluster import free_ports
 from servers.s3 import S3Server
 from specs.dataset import Dataset
 from workers.data import DataError, load_images, origins_in_s3
 from workers.data.objects import Remote, bring, listed
+from workers.storage import bucket
 from workers.storage.bucket import Bucket
 
 
@@ -159,6 +162,24 @@ load_images(Dataset.model_validate({dataset.model_dump()!r}))
             DataError, match=r"there is no bucket 'nosuch' \(dataset\.root\) at http.*\(dataset\.endpoint\)"
         ):
             load_images(pets("s3://nosuch/pets", s3_keys))
+
+    def test_a_server_that_is_away_is_waited_for_where_it_was_reached_before(
+        self, prefix: str, monkeypatch: pytest.MonkeyPatch, s3_keys: S3Server
+    ) -> None:
+        class WaitsError(Exception): ...
+
+        def wait(_: float) -> None:
+            raise WaitsError
+
+        monkeypatch.setattr(bucket, "FIRST_PATIENCE", 0.0)
+        monkeypatch.setattr(bucket, "time", SimpleNamespace(monotonic=time.monotonic, sleep=wait))
+        away = pets(f"s3://{s3_keys.bucket}/{prefix}", s3_keys).model_copy(
+            update={"endpoint": f"http://127.0.0.1:{free_ports(1)[0]}"}
+        )
+        with pytest.raises(DataError, match=r"\(dataset\.endpoint\) does not answer, tried for"):
+            load_images(away)
+        with pytest.raises(WaitsError):
+            load_images(away, reached=True)
 
     def test_large_objects_come_in_the_parts_they_were_put_in(
         self, s3_keys: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -26,17 +26,18 @@ from workers.storage import StorageError
 _TELL = 5.0  # seconds between words on the progress
 
 
-def local_root(dataset: Dataset, cache: Path, notify: Callable[[str], None]) -> Path:
+def local_root(dataset: Dataset, cache: Path, notify: Callable[[str], None], reached: bool = False) -> Path:
     """The folder of this node that holds a data set; brought there if it is elsewhere, while others wait.
 
-    Costs a look at what is there: one request for an archive in S3, one for every 1,000 files of a prefix.
+    Costs a look at what is there: one request for an archive in S3, one for every 1,000 files of a prefix; `reached`
+    says that the server has answered before, and may be waited for.
     Raises DataError for what is not there, is damaged, changes meanwhile, does not fit on the disk, or is not believed.
     """
     assert dataset.root is not None
     if not brought(dataset.root):
         return Path(dataset.root).expanduser().resolve()
     try:
-        origin = _origin(dataset.root, dataset.endpoint)
+        origin = _origin(dataset.root, dataset.endpoint, reached)
         store = DataCache(cache, f"fetched-{dataset.name}", Path(f"{dataset.endpoint or ''}/{origin.place}"))
         entry = store.place / origin.identity()
         if not entry.is_dir():
@@ -83,12 +84,12 @@ def _inner(dataset: Dataset, entry: Path) -> Path:
     return entry
 
 
-def _origin(root: str, endpoint: str | None) -> Origin:
+def _origin(root: str, endpoint: str | None, reached: bool) -> Origin:
     if not in_s3(root):
         return ArchiveFile(root)
     from workers.data import origins_in_s3  # imports boto3
 
-    return origins_in_s3.origin(root, endpoint)
+    return origins_in_s3.origin(root, endpoint, reached)
 
 
 def _gigabytes(size: int) -> str:

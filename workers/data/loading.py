@@ -19,13 +19,20 @@ from workers.data.source import Source
 _log = logging.getLogger(__name__)
 
 
-def load_images(dataset: Dataset, cache: Path | None = None, notify: Callable[[str], None] = _log.info) -> ImageData:
+def load_images(
+    dataset: Dataset,
+    cache: Path | None = None,
+    notify: Callable[[str], None] = _log.info,
+    *,
+    reached: bool = False,
+) -> ImageData:
     """Training and test images of a data set, before any corruption.
 
     The first process of a node decodes the files into `cache` ($MEDOID_CACHE, else ~/.cache/medoid), or reads them once
     where they are to be streamed, while others wait; afterwards loading costs one listing of the files, and the pages
     of the images are shared. What lies in S3 or in an archive is brought to `cache` first, in the same way; `notify` is
-    told of the progress. `digits` are small enough to be read each time.
+    told of the progress. `digits` are small enough to be read each time. A server that was `reached` before, when the
+    sweep was prepared, is waited for as long as storage is, another for seconds: its address may be wrong.
 
     Raises DataError, naming the file or folder, for data that is missing, unreadable or not fit to be learned.
     """
@@ -33,7 +40,7 @@ def load_images(dataset: Dataset, cache: Path | None = None, notify: Callable[[s
         return describe(read_digits().resized(dataset.image_size), "digits")
     if dataset.root is None:
         raise DataError(f"dataset.root: dataset {dataset.name} needs the folder that holds it")
-    root = local_root(dataset, cache or cache_folder(), notify)
+    root = local_root(dataset, cache or cache_folder(), notify, reached)
     store = DataCache(cache or cache_folder(), dataset.name, root)
     source = _find(dataset, root, store)
     size, variant = dataset.image_size, "" if dataset.clutter else "no-clutter-"

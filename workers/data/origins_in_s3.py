@@ -11,10 +11,10 @@ from workers.data.pictures import DataError
 from workers.storage.bucket import Bucket, split_uri
 
 
-def origin(root: str, endpoint: str | None) -> Origin:
+def origin(root: str, endpoint: str | None, reached: bool = False) -> Origin:
     """What a data set's root in S3 names. Raises DataError where nothing is there, StorageError."""
     name, key = split_uri(root)
-    bucket = Bucket(name, endpoint, "dataset.root")
+    bucket = Bucket(name, endpoint, "dataset.root", reached)
     return _ArchiveInS3(bucket, key) if is_archive(root) else _FolderInS3(bucket, key)
 
 

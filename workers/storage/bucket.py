@@ -65,11 +65,12 @@ class Bucket:
     name      the bucket's
     endpoint  of the server; None: Amazon's, or what AWS_ENDPOINT_URL_S3 says
     field     what the user calls the place, as storage.path: its neighbour `endpoint` names the server
+    reached   whether the server has answered before
     """
 
-    def __init__(self, name: str, endpoint: str | None, field: str):
+    def __init__(self, name: str, endpoint: str | None, field: str, reached: bool = False):
         self.name, self.endpoint, self.field = name, endpoint, field
-        self._reached = False
+        self._reached = reached
         self._lock = threading.Lock()
         self._client: Any = None
 
@@ -77,8 +78,7 @@ class Bucket:
         return {"name": self.name, "endpoint": self.endpoint, "field": self.field, "_reached": self._reached}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["name"], state["endpoint"], state["field"])  # type: ignore[misc]
-        self._reached = state["_reached"]
+        self.__init__(state["name"], state["endpoint"], state["field"], state["_reached"])  # type: ignore[misc]
 
     def attempt(self, doing: str, work: Callable[[Any], T], patience: float | None = None) -> T:
         """What `work` makes of the client; tried again while the server is away or out of order.

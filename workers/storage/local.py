@@ -118,7 +118,9 @@ class LocalStorage:
             except OSError as error:
                 raise _failed(path, "written", error) from error
             yield LocalStorage(self.root, fence)
-            file.truncate(0)
+            file.seek(0)
+            if fence.token in file.read():  # else another took over, on a file system that lost our lock
+                file.truncate(0)
 
     def _check_fence(self) -> None:
         if self.fence is None:
