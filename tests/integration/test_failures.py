@@ -1,6 +1,10 @@
-"""Trials that fail whenever they are tried: given up after a while, with what is known, while the rest goes on."""
+"""Trials that fail whenever they are tried, a disk that fills up, a node that joins: what a sweep makes of them."""
 
+import contextlib
 import json
+import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,6 +13,7 @@ import pytest
 from PIL import Image
 
 from integration.sweeps import SPEC, Sweep
+from servers.ray_cluster import Node, RayCluster, command_line
 
 TRIAL = r"^ray::(ResourceTrainable|TrialActor)"
 LONG_AND_SHORT = (
@@ -92,3 +97,65 @@ def test_a_trial_that_raises_every_time(tmp_path: Path) -> None:
     assert "The end of its log (process " in failure["trace"]
     assert f"failed: {failure['error']}" in output
     assert len(list(sweep.trials().glob("*/result.json"))) == 1
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up(tmp_path: Path) -> None:
+    """The sweep fails, saying why, and is gone on with once there is room."""
+    sweep = Sweep(tmp_path, SPEC.replace("epochs: 12", "epochs: 60"))
+    disk = tmp_path / "runs"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        process = sweep.start()
+        try:
+            sweep.wait_for("trials/*/checkpoints/*.ckpt")
+            with open(disk / "filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
+                while True:
+                    filler.write(bytes(4096))
+            output, _ = process.communicate(timeout=300)
+        finally:
+            process.kill()
+        assert process.returncode in (1, 2), output  # trials failed, or not even that could be stored
+        assert re.search(r"/runs/tiny/\S+ cannot be written: No space left on device", output), output
+        (disk / "filler").unlink()
+        sweep.wait_until_gone()
+        sweep.run()
+        assert len(list(sweep.trials().glob("*/result.json"))) == 4
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def trains(node: Node) -> bool:
+    return any(re.search(TRIAL, command_line(pid)) for pid in node.processes("ray::"))
+
+
+@pytest.mark.slow
+def test_a_node_that_joins_later_is_given_trials(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(SPEC.replace("epochs: 12", "epochs: 100"))
+    source = Path(__file__).resolve().parents[2]
+    cluster = RayCluster(cpus=0, environment={"PYTHONPATH": str(source)})
+    try:
+        first = cluster.add(cpus=1)
+        with (tmp_path / "output").open("w") as output:
+            command = [sys.executable, "-m", "orchestrator.cli", "run", "tiny.yaml", "--address", cluster.gcs]
+            environment = cluster.environment(PYTHONPATH=str(source), COLUMNS="150")
+            process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=output, stderr=output)
+        deadline = time.monotonic() + 300
+        while not trains(first):
+            assert process.poll() is None, (tmp_path / "output").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        later = cluster.add(cpus=1)
+        both = False
+        while process.poll() is None:
+            assert time.monotonic() < deadline
+            both = both or (trains(first) and trains(later))
+            time.sleep(0.1)
+        assert process.returncode == 0, (tmp_path / "output").read_text()
+        assert both
+    finally:
+        cluster.close()
