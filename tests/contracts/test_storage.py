@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from servers.s3 import S3Server
+from servers.small_disk import small_disk
 from workers.storage import FencedError, LocalStorage, Storage, StorageError, SweepBusyError, open_storage
 
 
@@ -406,14 +407,7 @@ class TestLocalStorage:
         assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["small", "x"]
 
     def test_a_full_disk(self, tmp_path: Path) -> None:
-        small = tmp_path / "small"
-        small.mkdir()
-        mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], capture_output=True, text=True, check=False
-        )
-        if mounted.returncode:
-            pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
-        try:
+        with small_disk(tmp_path / "small", "64k") as small:
             storage = LocalStorage(small)
             storage.write("x", b"old")
             with pytest.raises(StorageError, match="x cannot be written: No space left on device"):
@@ -421,8 +415,6 @@ class TestLocalStorage:
             assert storage.read("x") == b"old"
             assert storage.list("") == ["x"]
             storage.write("y", b"fits")
-        finally:
-            subprocess.run(["umount", str(small)], check=True)
 
     def test_a_root_with_dots(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "here").mkdir()

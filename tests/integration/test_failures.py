@@ -14,6 +14,7 @@ from PIL import Image
 
 from integration.sweeps import SPEC, Sweep
 from servers.ray_cluster import Node, RayCluster, command_line
+from servers.small_disk import small_disk
 
 TRIAL = r"^ray::(ResourceTrainable|TrialActor)"
 LONG_AND_SHORT = (
@@ -103,13 +104,7 @@ def test_a_trial_that_raises_every_time(tmp_path: Path) -> None:
 def test_a_disk_that_fills_up(tmp_path: Path) -> None:
     """The sweep fails, saying why, and is gone on with once there is room."""
     sweep = Sweep(tmp_path, SPEC.replace("epochs: 12", "epochs: 60"))
-    disk = tmp_path / "runs"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)]
-    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
-    try:
+    with small_disk(tmp_path / "runs", "16m", lazy=True) as disk:
         process = sweep.start()
         try:
             sweep.wait_for("trials/*/checkpoints/*.ckpt")
@@ -125,8 +120,6 @@ def test_a_disk_that_fills_up(tmp_path: Path) -> None:
         sweep.wait_until_gone()
         sweep.run()
         assert len(list(sweep.trials().glob("*/result.json"))) == 4
-    finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def trains(node: Node) -> bool:

@@ -21,6 +21,7 @@ from PIL import Image
 
 from servers.ray_cluster import free_ports
 from servers.s3 import S3Server
+from servers.small_disk import small_disk
 from specs.dataset import Dataset
 from workers.data import DataError, load_images, origins_in_s3
 from workers.data.objects import Remote, bring, listed
@@ -346,14 +347,7 @@ def test_links_in_zips_are_refused(tmp_path: Path, cache: Path) -> None:
 
 def test_a_disk_without_room_is_named(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is fetched fits, by the archive's size; what it unpacks to does not."""
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
-    try:
+    with small_disk(tmp_path / "small", "64k") as small:
         monkeypatch.setenv("MEDOID_CACHE", str(small))
         with tarfile.open(tmp_path / "bomb.tar.gz", "w:gz") as tar:
             entry = member("zeros")
@@ -365,8 +359,6 @@ def test_a_disk_without_room_is_named(root: Path, tmp_path: Path, monkeypatch: p
         (tmp_path / "large.tar").write_bytes(bytes(100_000))
         with pytest.raises(DataError, match=r"large\.tar takes 0\.0 GB, and .* has 0\.0 GB free; set MEDOID_CACHE"):
             load_images(pets(tmp_path / "large.tar"))
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
 
 
 def test_progress_is_told(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
