@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from selection.compiling import kernel
 from selection.proxies import Float32
 from selection.tiles import FOURS
 
@@ -71,35 +72,64 @@ def largest_norm(residuals: Float32, embeddings: Float32 | None, rows: npt.NDArr
 
 def measured_points(residuals: Float32, embeddings: Float32 | None) -> Points:
     """Points of residuals (n, C), and embeddings (n, D) or None."""
-    first, exponent = _unit_columns(residuals)
-    second, second_exponent = np.empty((0, 0), np.float32), 0
+    first, norms, exponent = _unit_columns(residuals)
+    second, second_norms, second_exponent = np.empty((0, 0), np.float32), np.zeros(0), 0
     if embeddings is not None:
         bias = np.ones((len(embeddings), 1), np.float32)
-        second, second_exponent = _unit_columns(np.concatenate([embeddings, bias], axis=1))
+        second, second_norms, second_exponent = _unit_columns(np.concatenate([embeddings, bias], axis=1))
     return Points(
         first=first,
-        first_norms=_squared_norms(first),
+        first_norms=norms,
         second=second,
-        second_norms=_squared_norms(second),
+        second_norms=second_norms,
         scale=math.ldexp(1.0, exponent + second_exponent),
         dimension=residuals.shape[1] * (1 if embeddings is None else embeddings.shape[1] + 1),
     )
 
 
-def _unit_columns(rows: Float32) -> tuple[Float32, int]:
+def _unit_columns(rows: Float32) -> tuple[Float32, Float64, int]:
     largest = max(float(rows.max()), -float(rows.min()))
     exponent = math.frexp(largest)[1]
-    columns = np.zeros((-(-rows.shape[1] // FOURS) * FOURS, len(rows)), np.float32)
-    columns[: rows.shape[1]] = rows.T
+    columns = np.empty((-(-rows.shape[1] // FOURS) * FOURS, len(rows)), np.float32)
+    norms = np.zeros(len(rows))
     if -126 <= exponent <= 126:
-        columns *= np.float32(math.ldexp(1.0, -exponent))
+        _turn(np.ascontiguousarray(rows), np.float32(math.ldexp(1.0, -exponent)), columns, norms)
     else:  # beyond what one float32 factor reaches
-        columns = np.ldexp(columns.astype(np.float64), -exponent).astype(np.float32)
-    return columns, exponent
+        _turn(np.ldexp(rows.astype(np.float64), -exponent).astype(np.float32), np.float32(1.0), columns, norms)
+    return columns, norms, exponent
 
 
-def _squared_norms(columns: Float32) -> Float64:
-    norms = np.zeros(columns.shape[1] if columns.size else 0)
-    for column in columns:  # one at a time: no float64 copy of everything
-        norms += np.square(column, dtype=np.float64)
-    return norms
+@kernel
+def _turn(rows, factor, columns, norms):  # type: ignore[no-untyped-def]
+    """columns = factor * rows, turned, zeros below; norms += their squared norms. By blocks that stay in the cache."""
+    n, dim = rows.shape
+    for top in range(0, n, 64):
+        bottom = min(top + 64, n)
+        for left in range(0, dim, 16):
+            for c in range(left, min(left + 16, dim)):
+                column = columns[c]
+                for i in range(top, bottom):
+                    column[i] = rows[i, c] * factor
+                for i in range(top, bottom):
+                    norms[i] += np.float64(column[i]) * np.float64(column[i])
+    columns[dim:] = np.float32(0.0)
+
+
+@kernel
+def inner_products_with_sum(columns, weights, others, products):  # type: ignore[no-untyped-def]
+    """products[j] += y_j · sum_i w_i x_i, for points x, y in columns; in float64, sixteen terms at a time."""
+    lanes = np.empty(16)
+    whole = len(weights) // 16 * 16
+    for c in range(len(columns)):
+        column, other = columns[c], others[c]
+        lanes[:] = 0.0
+        for i in range(0, whole, 16):
+            for lane in range(16):
+                lanes[lane] += weights[i + lane] * np.float64(column[i + lane])
+        total = 0.0
+        for lane in range(16):
+            total += lanes[lane]
+        for i in range(whole, len(weights)):
+            total += weights[i] * np.float64(column[i])
+        for j in range(len(products)):
+            products[j] += total * np.float64(other[j])

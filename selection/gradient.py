@@ -45,15 +45,35 @@ def _error(every: Float64, some: Float64) -> float:
 
 
 def _gradient(proxies: Proxies, rows: npt.NDArray[Any], weights: Float64) -> Float64:
-    """sum w g over some rows, a piece of them at a time."""
-    parts, step = [], max(1, _PIECE // proxies.residuals.shape[1])
-    for start in range(0, len(rows), step):
-        piece = rows[start : start + step]
-        residuals = proxies.residuals[piece] * weights[start : start + step, None]
-        parts.append(
-            residuals.sum(axis=0) if proxies.embeddings is None else _outer(residuals, proxies.embeddings[piece])
-        )
-    return np.asarray(np.sum(parts, axis=0))
+    """sum w g over some rows, a piece of them at a time: pieces and order depend on nothing else."""
+    step = max(1, _PIECE // proxies.residuals.shape[1])
+    starts = range(0, len(rows), step)
+    if proxies.embeddings is not None:
+        parts = [
+            _outer(proxies.residuals[piece] * weights[start : start + step, None], proxies.embeddings[piece])
+            for start in starts
+            for piece in (rows[start : start + step],)
+        ]
+        return np.asarray(np.sum(parts, axis=0))
+    sums = np.zeros((len(starts), proxies.residuals.shape[1]))
+
+    def work(first: int, last: int) -> None:
+        for place in range(first, last):
+            piece = slice(starts[place], starts[place] + step)
+            _sum(proxies.residuals, rows[piece], weights[piece], sums[place])
+
+    with Crew(os.cpu_count() or 1) as crew:
+        crew.share(len(starts), 1, work)
+    return np.asarray(sums.sum(axis=0))
+
+
+@kernel
+def _sum(residuals, rows, weights, total):  # type: ignore[no-untyped-def]
+    """total += sum_i w_i g_i, (C,)."""
+    for i in range(len(rows)):
+        row, weight = residuals[rows[i]], weights[i]
+        for c in range(len(total)):
+            total[c] += np.float64(row[c]) * weight
 
 
 def _outer(residuals: Float64, embeddings: Float32) -> Float64:

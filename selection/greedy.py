@@ -14,7 +14,7 @@ import numpy as np
 
 from selection import steps
 from selection.costs import Costs, spread
-from selection.distances import Points, measured_points
+from selection.distances import Points, inner_products_with_sum, measured_points
 from selection.neighbours import BYTES, Neighbours, estimated_entries, find_neighbours
 from selection.objectives import Metric, cost_matrix, metric
 from selection.problem import Float64, Memory, Picks, Problem
@@ -230,7 +230,8 @@ def _sums_of_squares(ground: Points, candidates: Points, weights: Float64) -> tu
     else:
         norms = (weights * ground.first_norms).sum()
         own = candidates.first_norms
-        crossed = np.einsum("c,cj->j", np.einsum("ci,i->c", ground.first, weights), candidates.first)
+        crossed = np.zeros(candidates.count)
+        inner_products_with_sum(ground.first, weights, candidates.first, crossed)
         digits = 2.0
     terms = norms + total * own
     sums = terms - 2.0 * crossed

@@ -17,13 +17,14 @@ import numpy as np
 
 from selection.compiling import kernel
 from selection.distances import Points
+from selection.panels import LANES, pack_all, packed_squares, pieces_shape
 from selection.problem import Objective
 from selection.proxies import Float32
 from selection.threads import Crew
-from selection.tiles import DISTANCE, FROBENIUS, RBF, tile_costs, tile_squares
+from selection.tiles import DISTANCE, FROBENIUS, RBF, outer_squares, tile_costs
 
 _CODES: dict[Objective, int] = {"frobenius": FROBENIUS, "distance": DISTANCE, "rbf": RBF}
-_TALL, _WIDE = 32, 512  # rows and columns filled at a time
+_TALL, _WIDE = 32, 512  # rows and columns filled at a time; multiples of LANES
 
 
 @dataclass(frozen=True)
@@ -57,27 +58,36 @@ def cost_matrix(points: Points, metric: Metric, crew: Crew) -> Float32:
     """phi(d_ij) for all pairs, (n, n), symmetric, in the crew's memory. Time O(n^2 (C + D)) / 2."""
     n = points.count
     matrix = crew.empty((n, n), np.float32)
-    rows = points.arrays
+    first, second = _packed(points.first, crew), _packed(points.second, crew) if points.second.size else None
 
     def fill(top: int, bottom: int) -> None:
-        _fill(matrix, rows, top, bottom, metric.arguments)
+        _fill(matrix, first, second, points.arrays, top, bottom, metric.arguments)
 
     crew.share(n, _TALL, fill)
     return matrix
 
 
+def _packed(columns: Float32, crew: Crew) -> Float32:
+    pieces: Float32 = crew.empty(pieces_shape(columns), np.float32)
+    pack_all(columns, pieces)
+    return pieces
+
+
 @kernel
-def _fill(matrix, rows, top, bottom, metric):  # type: ignore[no-untyped-def]
+def _fill(matrix, first, second, rows, top, bottom, metric):  # type: ignore[no-untyped-def]
     """Rows top..bottom up to the diagonal, and the same columns above it."""
     points, norms, others, other_norms = rows
     objective, rate, empty = metric
-    tile, spare = np.empty((_TALL, _WIDE), np.float32), np.empty((_TALL, _WIDE), np.float32)
+    tile, spare = np.empty((_TALL, _WIDE + LANES), np.float32), np.empty((_TALL, _WIDE + LANES), np.float32)
     for left in range(0, bottom, _WIDE):
         right = min(left + _WIDE, bottom)
-        tile_squares(
-            points, norms, others, other_norms, top, bottom,
-            points, norms, others, other_norms, left, right, tile, spare, np.int64(0),
-        )  # fmt: skip
+        packed_squares(first, len(points), top, bottom, left, right, tile)
+        if second is not None:  # decided by type
+            packed_squares(second, len(others), top, bottom, left, right, spare)
+            outer_squares(
+                points, norms, others, other_norms, top, bottom,
+                points, norms, others, other_norms, left, right, tile, spare, np.int64(0),
+            )  # fmt: skip
         height, width = bottom - top, right - left
         tile_costs(tile, height, np.int64(0), width, objective, rate, empty)
         matrix[top:bottom, left:right] = tile[:height, :width]

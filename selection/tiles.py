@@ -9,10 +9,10 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from selection.compiling import inlined, inner
+from selection.compiling import inner
+from selection.panels import DEPTH, LANES, add_squares, pack
 
-FOURS = 4  # coordinates summed at a time: points have a multiple of it
-_DEPTH = 64  # coordinates whose part of a tile stays in the cache; a multiple of FOURS
+FOURS = 4  # coordinates of a row summed at a time: points have a multiple of it
 _CANCELLED = 0.02  # an outer product's distance below this share of its terms is computed again in float64
 _LOG2E = np.float32(1.4426950408889634)
 _LN2_HIGH = np.float32(0.693359375)  # few bits: its small multiples are exact
@@ -65,24 +65,63 @@ def tile_squares(  # type: ignore[no-untyped-def]
     _differences(points, top, bottom, columns, left, right, out, at)
     if others is not None:  # decided by type: without embeddings, what follows is not compiled
         _differences(others, top, bottom, more, left, right, spare, np.int64(0))
-        for i in range(bottom - top):
-            a_i, b_i = norms[top + i], other_norms[top + i]
-            row, other = out[i, at : at + right - left], spare[i]
-            low = False
+        outer_squares(
+            points, norms, others, other_norms, top, bottom,
+            columns, column_norms, more, more_norms, left, right, out, spare, at,
+        )  # fmt: skip
+
+
+@inner
+def row_squares(  # type: ignore[no-untyped-def]
+    points, norms, others, other_norms, i, columns, column_norms, more, more_norms, left, right, out, spare, at
+):
+    """What `tile_squares` does for one row: the same to the last bit, and sooner compiled."""
+    _row_differences(points, i, columns, left, right, out[0, at : at + right - left])
+    if others is not None:
+        _row_differences(others, i, more, left, right, spare[0, : right - left])
+        outer_squares(
+            points, norms, others, other_norms, i, i + 1,
+            columns, column_norms, more, more_norms, left, right, out, spare, at,
+        )  # fmt: skip
+
+
+@inner
+def outer_squares(  # type: ignore[no-untyped-def]
+    points,
+    norms,
+    others,
+    other_norms,
+    top,
+    bottom,
+    columns,
+    column_norms,
+    more,
+    more_norms,
+    left,
+    right,
+    out,
+    spare,
+    at,
+):
+    """What `tile_squares` does, once out and spare hold the squared distances of points and of others."""
+    for i in range(bottom - top):
+        a_i, b_i = norms[top + i], other_norms[top + i]
+        row, other = out[i, at : at + right - left], spare[i]
+        low = False
+        for j in range(right - left):
+            # ||Δa ⊗ b̄ + ā ⊗ Δb||^2, with ā and b̄ the means of the two: |ā|^2 = (a_i + a_j)/2 - da/4, and
+            # Δa·ā = (a_i - a_j)/2
+            a_j, b_j = column_norms[left + j], more_norms[left + j]
+            da, db = np.float64(row[j]), np.float64(other[j])
+            terms = 0.5 * (da * (b_i + b_j) + db * (a_i + a_j))
+            square = terms - 0.5 * da * db + 0.5 * (a_i - a_j) * (b_i - b_j)
+            cancelled = square < _CANCELLED * terms
+            low |= cancelled
+            row[j] = -1.0 if cancelled else square
+        if low:
             for j in range(right - left):
-                # ||Δa ⊗ b̄ + ā ⊗ Δb||^2, with ā and b̄ the means of the two: |ā|^2 = (a_i + a_j)/2 - da/4, and
-                # Δa·ā = (a_i - a_j)/2
-                a_j, b_j = column_norms[left + j], more_norms[left + j]
-                da, db = np.float64(row[j]), np.float64(other[j])
-                terms = 0.5 * (da * (b_i + b_j) + db * (a_i + a_j))
-                square = terms - 0.5 * da * db + 0.5 * (a_i - a_j) * (b_i - b_j)
-                cancelled = square < _CANCELLED * terms
-                low |= cancelled
-                row[j] = -1.0 if cancelled else square
-            if low:
-                for j in range(right - left):
-                    if row[j] < 0:
-                        row[j] = _outer_square(points, others, top + i, columns, more, left + j)
+                if row[j] < 0:
+                    row[j] = _outer_square(points, others, top + i, columns, more, left + j)
 
 
 @inner
@@ -123,43 +162,37 @@ def _one_minus_exp(x):  # type: ignore[no-untyped-def]
 
 @inner
 def _differences(points, top, bottom, columns, left, right, out, at):  # type: ignore[no-untyped-def]
-    """out[i, at + j] = sum_c (x_ci - y_cj)^2, four rows at a time so that each y is loaded once for four sums."""
+    """out[i, at + j] = sum_c (x_ci - y_cj)^2, by panels as far as they go, the rest row by row."""
     dim, width, height = len(points), right - left, bottom - top
+    down, across = height // LANES, width // LANES
+    if across == 0:
+        down = 0
+    if down:
+        rows = np.empty((down, min(dim, DEPTH), LANES), np.float32)
+        others = np.empty((across, min(dim, DEPTH), LANES), np.float32)
+        for start in range(0, dim, DEPTH):
+            stop = min(start + DEPTH, dim)
+            pack(points, start, stop, top, rows)
+            pack(columns, start, stop, left, others)
+            for p in range(across):
+                for q in range(down):
+                    add_squares(rows, q, others, p, stop - start, out, q * LANES, at + p * LANES, start == 0)
     for i in range(height):
-        out[i, at : at + width] = np.float32(0.0)
-    for start in range(0, dim, _DEPTH):
-        stop = min(start + _DEPTH, dim)
-        quads = height // 4 * 4
-        for i in range(0, quads, 4):
-            r0, r1 = out[i, at : at + width], out[i + 1, at : at + width]
-            r2, r3 = out[i + 2, at : at + width], out[i + 3, at : at + width]
-            p0, p1, p2, p3 = points[:, top + i], points[:, top + i + 1], points[:, top + i + 2], points[:, top + i + 3]
-            for c in range(start, stop, FOURS):
-                a0, a1, a2, a3 = p0[c], p0[c + 1], p0[c + 2], p0[c + 3]
-                b0, b1, b2, b3 = p1[c], p1[c + 1], p1[c + 2], p1[c + 3]
-                c0, c1, c2, c3 = p2[c], p2[c + 1], p2[c + 2], p2[c + 3]
-                e0, e1, e2, e3 = p3[c], p3[c + 1], p3[c + 2], p3[c + 3]
-                y0, y1 = columns[c, left:right], columns[c + 1, left:right]
-                y2, y3 = columns[c + 2, left:right], columns[c + 3, left:right]
-                for j in range(width):
-                    v0, v1, v2, v3 = y0[j], y1[j], y2[j], y3[j]
-                    r0[j] = _fours(v0 - a0, v1 - a1, v2 - a2, v3 - a3, r0[j])
-                    r1[j] = _fours(v0 - b0, v1 - b1, v2 - b2, v3 - b3, r1[j])
-                    r2[j] = _fours(v0 - c0, v1 - c1, v2 - c2, v3 - c3, r2[j])
-                    r3[j] = _fours(v0 - e0, v1 - e1, v2 - e2, v3 - e3, r3[j])
-        for i in range(quads, height):
-            r0, p0 = out[i, at : at + width], points[:, top + i]
-            for c in range(start, stop, FOURS):
-                a0, a1, a2, a3 = p0[c], p0[c + 1], p0[c + 2], p0[c + 3]
-                y0, y1 = columns[c, left:right], columns[c + 1, left:right]
-                y2, y3 = columns[c + 2, left:right], columns[c + 3, left:right]
-                for j in range(width):
-                    r0[j] = _fours(y0[j] - a0, y1[j] - a1, y2[j] - a2, y3[j] - a3, r0[j])
+        done = across * LANES if i < down * LANES else 0
+        _row_differences(points, top + i, columns, left + done, right, out[i, at + done : at + width])
 
 
-@inlined
-def _fours(d0, d1, d2, d3, total):  # type: ignore[no-untyped-def]
-    return _fma(d3, d3, _fma(d2, d2, _fma(d1, d1, _fma(d0, d0, total))))
+@inner
+def _row_differences(points, i, columns, left, right, row):  # type: ignore[no-untyped-def]
+    x, width = points[:, i], right - left
+    row[:] = np.float32(0.0)
+    for c in range(0, len(x), FOURS):
+        a0, a1, a2, a3 = x[c], x[c + 1], x[c + 2], x[c + 3]
+        y0, y1 = columns[c, left:right], columns[c + 1, left:right]
+        y2, y3 = columns[c + 2, left:right], columns[c + 3, left:right]
+        for j in range(width):
+            d0, d1, d2, d3 = y0[j] - a0, y1[j] - a1, y2[j] - a2, y3[j] - a3
+            row[j] = _fma(d3, d3, _fma(d2, d2, _fma(d1, d1, _fma(d0, d0, row[j]))))
 
 
 @inner

@@ -4,6 +4,11 @@
 """
 
 import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from facility_location import OBJECTIVES, embeddings, residuals
+from numba.core.codegen import get_host_cpu_features
 
 from selection import Proxies, select
 
@@ -67,6 +73,26 @@ def test_picks_are_those_on_record(case: str, golden: dict[str, Any]) -> None:
     assert found["ids"] == golden[case]["ids"]
     assert found["weights"] == golden[case]["weights"]
     assert found["value"] == pytest.approx(golden[case]["value"], rel=1e-6)  # costs are float32
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("+avx512f" not in get_host_cpu_features(), reason="this processor's vectors are narrow")
+def test_a_processor_of_narrower_vectors_picks_the_same(tmp_path: Path) -> None:
+    features = re.sub(r"\+avx(512|10)", r"-avx\1", get_host_cpu_features())
+    code = """
+        import json, selection.panels, test_golden_picks as golden
+        print(json.dumps([selection.panels.LANES, {case: golden.picks(case) for case in golden.CASES}]))
+    """
+    environment = {
+        **os.environ,
+        "NUMBA_CPU_FEATURES": features,
+        "NUMBA_CACHE_DIR": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])]),
+    }
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    lanes, found = json.loads(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+    assert lanes == 8
+    assert found == {case: picks(case) for case in CASES}
 
 
 if __name__ == "__main__":
