@@ -30,12 +30,11 @@ configure()  # before anything imports ray
 
 from ray import tune  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
+from strict import Strict  # noqa: E402
 
 from orchestrator.cluster import connect, disconnect  # noqa: E402
-from orchestrator.preparation import Library, PlannedTrial, Prepared, prepare  # noqa: E402
-from orchestrator.watching import Watchers  # noqa: E402
+from orchestrator.preparation import Library, Prepared, prepare  # noqa: E402
 from specs import load  # noqa: E402
-from workers.records import StoppedTrial, TrialError  # noqa: E402
 
 REACH = 0.95
 NODES = 4
@@ -61,19 +60,6 @@ class Sleeper(tune.Trainable):
         note = {"span": [began, time.time()], "torch": "torch" in sys.modules, "peak_kib": _peak_kib()}
         Path(self.folder, f"{self.trial}.json").write_text(json.dumps(note))
         return {"epochs": [], tune.result.DONE: True}
-
-
-class Silent(Watchers):
-    """Sees to it that no trial fails."""
-
-    def failed(self, trial: PlannedTrial, failure: TrialError) -> None:
-        raise RuntimeError(failure.trace)
-
-    def stopped(self, trial: PlannedTrial, stopped: StoppedTrial) -> None:
-        raise RuntimeError(f"{trial.label} was stopped")
-
-    def note(self, text: str) -> None:
-        print(text)
 
 
 def main() -> int:
@@ -150,7 +136,7 @@ def _run(prepared: Prepared, gpus: int) -> None:
         connect(cluster.address)
         from orchestrator.sweep import run_sweep
 
-        run_sweep(prepared, Silent(), trainable=Sleeper)
+        run_sweep(prepared, Strict(), trainable=Sleeper)
     finally:
         disconnect()
         cluster.shutdown()

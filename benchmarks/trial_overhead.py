@@ -18,18 +18,19 @@ from orchestrator.cluster import configure
 
 configure()  # before anything imports ray
 
+from strict import Strict  # noqa: E402
+
 from orchestrator.cluster import connect, disconnect  # noqa: E402
 from orchestrator.preparation import Library, PlannedTrial, prepare, write_sweep  # noqa: E402
-from orchestrator.watching import Watchers  # noqa: E402
 from specs import load  # noqa: E402
-from workers.records import StoppedTrial, TrialError, TrialTimes, load_record  # noqa: E402
+from workers.records import TrialTimes, load_record  # noqa: E402
 from workers.records import trial_key as key  # noqa: E402
 
 LIMIT_S = 1.0
 TRIALS = 13
 
 
-class Stopwatch(Watchers):
+class Stopwatch(Strict):
     """Notes when each trial ended."""
 
     def __init__(self) -> None:
@@ -38,15 +39,6 @@ class Stopwatch(Watchers):
 
     def finished(self, trial: PlannedTrial) -> None:
         self.ended.append((trial.id, time.perf_counter()))
-
-    def failed(self, trial: PlannedTrial, failure: TrialError) -> None:
-        raise RuntimeError(failure.trace)
-
-    def stopped(self, trial: PlannedTrial, stopped: StoppedTrial) -> None:
-        raise RuntimeError(f"{trial.label} was stopped")
-
-    def note(self, text: str) -> None:
-        print(text)
 
 
 def main() -> int:

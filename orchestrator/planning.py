@@ -52,36 +52,40 @@ def _on_cluster(prepared: Prepared, library: Library) -> Outlook:
             kind: concurrent_trials(kind, cluster) for kind in {trial.spec.resources for trial in prepared.trials}
         }
         asked = uncalibrated(prepared)
-        requests = [
-            ray.remote(_calibrated).options(num_cpus=kind.cpus, num_gpus=kind.gpus).remote(prepared.sweep, cells)
-            for kind, cells in asked.items()
-        ]
         there = {cell for cells in asked.values() for cell in cells}
         known = {trial.entry.cell_hash for trial in prepared.trials} - there
         found = estimate(prepared, library, known)
-        try:
-            for calibrated in ray.get(requests, timeout=_PATIENCE):
-                found |= calibrated
-        except ray.exceptions.GetTimeoutError:
-            raise BusyError(
-                f"no room to calibrate in within {_PATIENCE:g} s: the cluster is busy. When it is free, it holds "
-                f"{_listed(at_once)} trials at a time"
-            ) from None
-        cells: dict[str, Estimate] = {}
+        for kind, cells in asked.items():
+            calibrator = ray.remote(_Calibrator).options(num_cpus=kind.cpus, num_gpus=kind.gpus).remote()
+            try:
+                ray.get(calibrator.has_room.remote(), timeout=_PATIENCE)
+            except ray.exceptions.GetTimeoutError:
+                raise BusyError(
+                    f"no room to calibrate in within {_PATIENCE:g} s: the cluster is busy. When it is free, it holds "
+                    f"{_listed(at_once)} trials at a time"
+                ) from None
+            found |= ray.get(calibrator.estimate.remote(prepared.sweep, cells))  # for as long as it fetches data
+            ray.kill(calibrator)  # its room may be the next one's
+        every: dict[str, Estimate] = {}
         for trial in prepared.trials:
             cell = trial.entry.cell_hash
-            cells[cell] = replace(found[cell], at_once=at_once[trial.spec.resources])
-        return Outlook(prepared.sweep.name, describe(cluster), tuple(cells.values()))
+            every[cell] = replace(found[cell], at_once=at_once[trial.spec.resources])
+        return Outlook(prepared.sweep.name, describe(cluster), tuple(every.values()))
     finally:
         disconnect()
 
 
-def _calibrated(sweep: SweepSpec, cells: list[str]) -> dict[str, Estimate]:
-    """Runs on a node of the cluster."""
-    from orchestrator.plan import estimate
+class _Calibrator:
+    """Lives on a node of the cluster, in the room of a trial."""
 
-    library = Library()
-    return estimate(prepare(sweep, library, notify=lambda text: None), library, cells)
+    def has_room(self) -> None:
+        """Answers once there is some."""
+
+    def estimate(self, sweep: SweepSpec, cells: list[str]) -> dict[str, Estimate]:
+        from orchestrator.plan import estimate
+
+        library = Library()
+        return estimate(prepare(sweep, library, notify=lambda text: None), library, cells)
 
 
 def _listed(at_once: dict[Resources, int]) -> str:

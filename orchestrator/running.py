@@ -13,6 +13,7 @@ from orchestrator.watching import Watchers
 from specs import SweepSpec
 from workers.naming import unique_name
 from workers.records import TrialError
+from workers.storage import FencedError, StorageError
 
 _FLUSH_SECONDS = 60.0  # how long the end of a run waits for a slow MLflow server
 
@@ -33,7 +34,14 @@ def run_here(sweep: SweepSpec, console: Console, *, inline: bool, address: str |
         done = len(prepared.trials) - len(prepared.pending)
         finished = f", {done} already finished" if done else ""
         console.print(f"[bold]{sweep.name}[/bold]: {len(prepared.trials)} trials{finished}")
-        return _inline(prepared, console) if inline else _on_ray(prepared, library, console, address)
+        failed = _inline(prepared, console) if inline else _on_ray(prepared, library, console, address)
+        try:
+            storage.discard_unfinished()
+        except FencedError:
+            raise
+        except StorageError as error:  # the sweep is whole without
+            console.print(f"{error}; what killed processes left there takes room, and nothing else", style="yellow")
+        return failed
 
 
 def _inline(prepared: Prepared, console: Console) -> int:

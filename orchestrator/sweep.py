@@ -145,7 +145,9 @@ class _Listener(tune.Callback):
         return {}  # Tune pickles its callbacks for a restore of its own, which is never used
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        self.watcher.started(self._planned(trial))
+        planned = self._planned(trial)
+        trial.max_failures = planned.spec.resources.max_failures  # Tune gives all of a sweep the same
+        self.watcher.started(planned)
 
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any

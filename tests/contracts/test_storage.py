@@ -21,29 +21,45 @@ from workers.storage import FencedError, LocalStorage, Storage, StorageError, Sw
 
 @dataclass(frozen=True)
 class Made:
-    """A storage, how another process opens it, and one that refuses to be written, with what it says."""
+    """A storage, how another process opens it, and one that refuses to be written, with what it says.
+
+    `unfinished` names what writers that were killed have left, where no reader sees it.
+    """
 
     storage: Storage
     expression: str
     refusing: Storage
     refusal: str
+    unfinished: Callable[[], list[str]]
 
 
 def local(folder: Path, request: pytest.FixtureRequest) -> Made:
     root = folder / "store"
     # Nothing can be made below /proc, not even by root.
     refusal = r"/proc/medoid/(x|lock) cannot be written: "
-    return Made(LocalStorage(root), f"open_storage({str(root)!r})", LocalStorage("/proc/medoid"), refusal)
+    storage = LocalStorage(root)
+
+    def unfinished() -> list[str]:
+        files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+        return sorted(files - set(storage.list("")))
+
+    return Made(storage, f"open_storage({str(root)!r})", LocalStorage("/proc/medoid"), refusal, unfinished)
 
 
 def s3(folder: Path, request: pytest.FixtureRequest) -> Made:
     server: S3Server = request.getfixturevalue("s3_keys")
-    place = f"s3://{server.bucket}/{folder.parent.name}/{folder.name}"
+    prefix = f"{folder.parent.name}/{folder.name}"
+    place = f"s3://{server.bucket}/{prefix}"
+
+    def unfinished() -> list[str]:
+        return [upload["Key"] for upload in server.unfinished_uploads(f"{prefix}/")]
+
     return Made(
         open_storage(place, server.endpoint),
         f"open_storage({place!r}, {server.endpoint!r})",
         open_storage("s3://nosuch/store", server.endpoint),
         r"s3://nosuch/store/(x|lock) cannot be written: there is no bucket 'nosuch' \(storage\.path\) at http",
+        unfinished,
     )
 
 
@@ -190,6 +206,25 @@ class TestWriting:
                 number = int(key.rsplit("/", 1)[1])
                 assert made.storage.read(key) == bytes([number % 256]) * 4_000_000
 
+    def test_what_killed_writers_left_is_discarded(self, made: Made) -> None:
+        code = """
+            def stop(*_):
+                print("ready", flush=True)
+                time.sleep(60)
+            storage._check_fence = stop  # the last that is done before the blob appears
+            storage.write("a/x", bytes(9 * 2**20))
+        """
+        made.storage.write("a/y", b"whole")
+        killed_in(made.expression, code)
+        killed_in(made.expression, code)
+        assert len(made.unfinished()) == 2
+        assert made.storage.list("") == ["a/y"]
+        with made.storage.sole_writer("lock") as mine:
+            mine.discard_unfinished()
+        assert made.unfinished() == []
+        assert made.storage.read("a/y") == b"whole"
+        assert made.storage.list("") == ["a/y", "lock"]
+
     def test_a_failed_write_keeps_what_was_there(self, storage: Storage) -> None:
         storage.write("x", b"before")
         with pytest.raises(TypeError):
@@ -288,6 +323,7 @@ class TestFence:
                 lambda: orphan.write("new", b"late"),
                 lambda: orphan.write("large", b"late" * 3_000_000),
                 lambda: orphan.delete("x"),
+                orphan.discard_unfinished,
             ):
                 with pytest.raises(FencedError, match=rf"taken over by process {os.getpid()} on "):
                     attempt()

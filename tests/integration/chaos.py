@@ -282,6 +282,8 @@ class Chaos:
             wrong.append(f"beside results there is {sorted(kinds)}")
         left = [str(path) for path in (sweep.folder / "runs").rglob("*.part")]
         left += [str(path) for folder in (sweep.scratch, self.scratch) for path in folder.glob("medoid-*")]
+        if self.servers is not None:
+            left += [upload["Key"] for upload in self.servers.s3.unfinished_uploads(f"{sweep.experiment}/")]
         if left:
             wrong.append(f"temporary files are left: {left}")
         if self.servers is not None:

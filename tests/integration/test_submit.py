@@ -115,6 +115,8 @@ def test_once_finished_it_is_not_sent_again_and_its_table_is_shown(user: User, s
     said = user.medoid("submit", "tiny.yaml", "--set", "selection.every=1")
     assert "tiny is finished, by job medoid-tiny-" in said
     assert "coreset" in said
+    told = json.loads(user.medoid("submit", "tiny.yaml", "--set", "selection.every=1", "--json"))
+    assert (told["finished"], told["job"]["state"]) == ("tiny", "SUCCEEDED")
     away = user.folder / "away"  # as from a machine that does not reach the cluster's disks
     (user.folder / "runs").rename(away)
     try:
@@ -201,8 +203,12 @@ def test_a_stopped_sweep_goes_on_when_it_is_sent_again(user: User, tmp_path: Pat
     assert "stopped. Nothing finished is lost" in stopped.medoid("stop", first)
     assert "Stopped. Nothing finished is lost; submit it again to go on" in stopped.medoid("logs", first)
     assert len(results(stopped.folder / "runs/tiny/trials")) < 2
-    second = stopped.submit("tiny.yaml", *long)
+    second = json.loads(stopped.medoid("submit", "tiny.yaml", *long, "--json"))["id"]
     assert second == first[:-1] + "2"
+    told = json.loads(stopped.medoid("stop", second, "--json"))
+    assert (told["id"], told["state"]) == (second, "STOPPED")
+    second = stopped.submit("tiny.yaml", *long)
+    assert second == first[:-1] + "3"
     stopped.medoid("logs", "-f", second)
     assert json.loads(stopped.medoid("status", second, "--json"))["state"] == "SUCCEEDED"
     assert results(stopped.folder / "runs/tiny/trials") == inline(tmp_path / "undisturbed", QUICK, *long)

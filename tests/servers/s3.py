@@ -73,6 +73,11 @@ class S3Server:
             self.process.wait()
             self.process = None
 
+    def unfinished_uploads(self, prefix: str) -> list[dict[str, Any]]:
+        """Uploads in parts that nobody has completed or aborted."""
+        pages = self.client().get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=prefix)
+        return [upload for page in pages for upload in page.get("Uploads", ())]
+
     def client(self, **options: Any) -> Any:
         """A boto3 client with the right keys, or with others; it gives up soon."""
         keys = {

@@ -77,7 +77,7 @@ class LocalStorage:
     def list(self, prefix: str) -> list[str]:
         found: list[str] = []
         for folder, _, names in os.walk(self.path(prefix), onerror=_refuse):
-            whole = (name for name in names if not (name.startswith(".") and name.endswith(_ASIDE)))
+            whole = (name for name in names if not _is_aside(name))
             found += [str((Path(folder) / name).relative_to(self.root)) for name in whole]
         return sorted(found)
 
@@ -88,6 +88,16 @@ class LocalStorage:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise _failed(path, "deleted", error) from error
+
+    def discard_unfinished(self) -> None:
+        self._check_fence()
+        for folder, _, names in os.walk(self.root, onerror=_refuse):
+            for name in filter(_is_aside, names):
+                path = Path(folder) / name
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    raise _failed(path, "deleted", error) from error
 
     @contextlib.contextmanager
     def sole_writer(self, key: str, lost: Callable[[], None] | None = None) -> Iterator["LocalStorage"]:
@@ -132,6 +142,10 @@ class LocalStorage:
             raise _failed(path, "read", error) from error
         if token != self.fence.token:
             raise replaced(str(path.parent), holder)
+
+
+def _is_aside(name: str) -> bool:
+    return name.startswith(".") and name.endswith(_ASIDE)
 
 
 def _failed(path: Path, done: str, error: OSError) -> StorageError:

@@ -65,6 +65,13 @@ class Storage(Protocol):
         """Remove the blob; nothing happens where there is none. Raises FencedError as `write` does."""
         ...
 
+    def discard_unfinished(self) -> None:
+        """Remove what processes that were killed while they wrote have left. Raises FencedError as `write` does.
+
+        For the sole writer once its own processes have ended: a write that is under way may fail with StorageError.
+        """
+        ...
+
     def sole_writer(self, key: str, lost: Callable[[], None] | None = None) -> AbstractContextManager["Storage"]:
         """Hold the right to write while the context lasts, and give the storage to write through.
 

@@ -108,6 +108,16 @@ class S3Storage:
             if not missing(error):
                 raise StorageError(f"{doing}: {error}") from error
 
+    def discard_unfinished(self) -> None:
+        # MinIO lists the parts of one object alone, so nothing here, and removes them itself after a day
+        doing = f"unfinished uploads below {self.uri} cannot be removed"
+        self._check_fence(doing)
+        try:
+            for upload in self._unfinished(doing):
+                self._abort(doing, upload)
+        except ClientError as error:
+            raise StorageError(f"{doing}: {error}") from error
+
     @contextlib.contextmanager
     def sole_writer(self, key: str, lost: Callable[[], None] | None = None) -> Iterator["S3Storage"]:
         place = self._doing(key, "written")[1]
@@ -147,6 +157,27 @@ class S3Storage:
         except ClientError as error:
             raise StorageError(f"{doing}: {error}") from error
 
+    def _unfinished(self, doing: str) -> Sequence[dict[str, str]]:
+        """S3's names of the uploads in parts that were begun, and neither completed nor aborted."""
+        asked = {"Bucket": self.bucket.name, "Prefix": f"{self.prefix}/" if self.prefix else ""}
+
+        def uploads(client: Any) -> Sequence[dict[str, str]]:
+            pages = client.get_paginator("list_multipart_uploads").paginate(**asked)
+            return [
+                {"Bucket": self.bucket.name, "Key": found["Key"], "UploadId": found["UploadId"]}
+                for page in pages
+                for found in page.get("Uploads", ())
+            ]
+
+        return self.bucket.attempt(doing, uploads)
+
+    def _abort(self, doing: str, upload: dict[str, str], patience: float | None = None) -> None:
+        try:
+            self.bucket.attempt(doing, lambda client: client.abort_multipart_upload(**upload), patience)
+        except ClientError as error:
+            if code(error) != "NoSuchUpload":
+                raise
+
     def _put_parts(
         self, doing: str, place: dict[str, str], data: memoryview, digest: str, condition: dict[str, str]
     ) -> None:
@@ -171,7 +202,7 @@ class S3Storage:
             attempt(doing, lambda client: client.complete_multipart_upload(**this, MultipartUpload=parts, **condition))
         except BaseException:
             with contextlib.suppress(ClientError, StorageError):
-                attempt(doing, lambda client: client.abort_multipart_upload(**this), patience=1.0)
+                self._abort(doing, this, patience=1.0)
             raise
 
     def _check_fence(self, doing: str) -> None:
