@@ -172,7 +172,7 @@ def _solve(shape: _Shape, ground: int, candidates: int, k: int, *, limit: int, t
     late = min(k, max(before, math.ceil((pairs * _SHARE / few) ** (1 / _FALL))))
     rows = 0.0 if dense else _ROW * pair * depth * ground * (late - (before if listed else 0))
     corrected = pairs * _SHARE / _FALL * before**-_FALL * _ENTRY if listed else 0.0
-    copied = 4 * (ground + candidates * (ground != candidates)) * (shape.depth + depth)
+    copied = 4 * (ground + candidates * (ground != candidates)) * (2 + dense) * depth
     state = 40 * ground + 60 * candidates + 16 * k
     scratch = threads * (working_bytes(max(ground, candidates)) + 16 * candidates)
     fresh = kept + BYTES * (1 + turned) * entries
