@@ -19,8 +19,11 @@ from servers.small_disk import small_disk
 
 TRIAL = r"^ray::(ResourceTrainable|TrialActor)"
 LONG_AND_SHORT = (
-    SPEC.replace("selection.strategy: [none, random, max_loss, coreset]", "training.epochs: [4000, 4]")
-    + "resources: {max_failures: 1, cpus: 2}\n"
+    SPEC.replace(
+        "grid: {selection.strategy: [none, random, max_loss, coreset]}",
+        "zip: {training.epochs: [4000, 4], resources.max_failures: [1, 9]}",
+    )
+    + "resources: {cpus: 2}\n"
 )
 
 
