@@ -13,7 +13,7 @@ quickstart: $(STAMP) ## Install, then run the quick start: a sweep on handwritte
 	@$(BIN)/medoid run quickstart
 
 test: lint ## Install, then check format, lint, types and imports, and run the tests
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(STAMP) ## Run the tests that take long
 	$(BIN)/pytest -m slow

@@ -1,5 +1,6 @@
 """What a sweep will take, as numbers: made where it would run, shown where it was asked for."""
 
+import heapq
 from dataclasses import dataclass
 
 from pydantic import TypeAdapter
@@ -39,8 +40,18 @@ class Outlook:
 
     @property
     def seconds(self) -> float:
-        """Until the whole is done, where nothing else runs there."""
-        return sum(cell.seconds * cell.todo / cell.at_once for cell in self.cells)
+        """Until the whole is done, where nothing else runs there: trials begin in order, each as soon as it fits."""
+        now, free = 0.0, 1.0
+        running: list[tuple[float, float]] = []  # ends, and shares of the place
+        for cell in self.cells:
+            share = 1 / cell.at_once
+            for _ in range(cell.todo):
+                while free < share - 1e-9:
+                    now, freed = heapq.heappop(running)
+                    free += freed
+                heapq.heappush(running, (now + cell.seconds, share))
+                free -= share
+        return max((end for end, _ in running), default=now)
 
     def to_json(self) -> str:
         """One line."""

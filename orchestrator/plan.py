@@ -118,16 +118,17 @@ def _seconds_taken(prepared: Prepared, trials: list[PlannedTrial]) -> Iterator[f
 
 def _reckon(chooser: Chooser, costs: _Costs, views: int, copies: int, test: int) -> float:
     spec = chooser.spec
-    epochs = spec.training.epochs
-    each = views * (costs.weak + costs.step) + copies * costs.strong
+    epochs, workers = spec.training.epochs, spec.resources.workers  # who share images out, at no cost in this model
+    each = (views * (costs.weak + costs.step) + copies * costs.strong) / workers
+    forward = costs.forward / workers
     evaluations = -(-epochs // spec.evaluation.every)
-    seconds = epochs * each + evaluations * test * costs.forward
+    seconds = epochs * each + evaluations * test * forward
     for epoch in range(epochs):
         strategy = chooser.due(epoch)
         if strategy is None or not chooser.needs_proxies(strategy):
             continue
         if epoch == 0 or not spec.harvests():
-            seconds += len(chooser.examples) * costs.forward
+            seconds += len(chooser.examples) * forward
         beside = each * (chooser.used_from(strategy, epoch) - epoch)  # what is trained while it is computed
         seconds += max(0.0, costs.selection - beside)
     return seconds

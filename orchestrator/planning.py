@@ -64,7 +64,10 @@ def _on_cluster(prepared: Prepared, library: Library) -> Outlook:
                     f"no room to calibrate in within {_PATIENCE:g} s: the cluster is busy. When it is free, it holds "
                     f"{_listed(at_once)} trials at a time"
                 ) from None
-            found |= ray.get(calibrator.estimate.remote(prepared.sweep, cells))  # for as long as it fetches data
+            try:
+                found |= ray.get(calibrator.estimate.remote(prepared.sweep, cells))  # for as long as it fetches data
+            except ray.exceptions.RayActorError as error:
+                raise UserError(f"the process that calibrated has died: {str(error).splitlines()[0]}") from None
             ray.kill(calibrator)  # its room may be the next one's
         every: dict[str, Estimate] = {}
         for trial in prepared.trials:

@@ -1,5 +1,7 @@
 """`medoid run`: prepare, run what is pending, report."""
 
+import threading
+
 from rich.console import Console
 
 from orchestrator.interrupts import interrupt, sigterm_interrupts
@@ -28,13 +30,19 @@ def run_here(sweep: SweepSpec, console: Console, *, inline: bool, address: str |
     place = sweep_storage(sweep)
     if not inline:
         tracking_store(place, sweep.tracking)  # refused before anything is read
-    with place.sole_writer("lock", lost=interrupt) as storage:
+    taken = threading.Event()  # by another driver
+
+    def lost() -> None:
+        taken.set()
+        interrupt()
+
+    with place.sole_writer("lock", lost=lost) as storage:
         prepared = prepare(sweep, library, lambda text: console.print(text, style="dim"), storage)
         write_sweep(prepared)
         done = len(prepared.trials) - len(prepared.pending)
         finished = f", {done} already finished" if done else ""
         console.print(f"[bold]{sweep.name}[/bold]: {len(prepared.trials)} trials{finished}")
-        failed = _inline(prepared, console) if inline else _on_ray(prepared, library, console, address)
+        failed = _inline(prepared, console) if inline else _on_ray(prepared, library, console, address, taken)
         try:
             storage.discard_unfinished()
         except FencedError:
@@ -58,7 +66,7 @@ def _inline(prepared: Prepared, console: Console) -> int:
     return failures.count
 
 
-def _on_ray(prepared: Prepared, library: Library, console: Console, address: str | None) -> int:
+def _on_ray(prepared: Prepared, library: Library, console: Console, address: str | None, taken: threading.Event) -> int:
     from orchestrator.cluster import configure
     from orchestrator.reporting import report_on
     from orchestrator.tracking import Tracker
@@ -68,11 +76,16 @@ def _on_ray(prepared: Prepared, library: Library, console: Console, address: str
     failures = _Failures()
     tracker = Tracker(prepared.storage, prepared.sweep.tracking, prepared.record, prepared.trials)
     with tracker:
-        tracking = TrackingWatcher(tracker, prepared.storage)
-        if prepared.pending:
-            _train(prepared, Watchers(tracking, failures), console, address)
-        tracking.finished_before(prepared)  # last, since training need not wait for it
-        files = report_on(prepared, library, console)
+        try:
+            tracking = TrackingWatcher(tracker, prepared.storage)
+            if prepared.pending:
+                _train(prepared, Watchers(tracking, failures), console, address)
+            tracking.finished_before(prepared)  # last, since training need not wait for it
+            files = report_on(prepared, library, console)
+        except BaseException as error:
+            if taken.is_set() or isinstance(error, FencedError):
+                tracker.abandon()
+            raise
         tracker.sweep_finished(files, failed=bool(failures.count))
         unsent = tracker.close(_FLUSH_SECONDS)
     if unsent:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shutil
 import threading
 from collections import deque
 from pathlib import Path
@@ -31,6 +32,7 @@ class Spool(Generic[E]):
         self._lock = threading.Lock()
         self._told = False
         path.parent.mkdir(parents=True, exist_ok=True)
+        _make_own(path)
         self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._unwritten: deque[bytes] = deque()  # lines that the disk refused; they come after those in the file
         self._read = self._line = 0  # where the first entry that is not acknowledged starts, and the number of its line
@@ -155,3 +157,11 @@ class Spool(Generic[E]):
             if self._file is not None:
                 os.close(self._file)
                 self._file = None
+
+
+def _make_own(path: Path) -> None:
+    """Put a copy in the journal's place: a process that lost the sweep on a shared disk may still write to the old."""
+    if path.exists():
+        aside = path.with_name(f".{path.name}.part")
+        shutil.copyfile(path, aside)
+        os.replace(aside, path)

@@ -1,7 +1,7 @@
 """Runs the pending trials of a sweep on Ray Tune."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ from orchestrator.preparation import PlannedTrial, Prepared
 from orchestrator.room import Room, bundles
 from orchestrator.watching import Watcher
 from selection.service import SelectionService
+from specs.resources import Resources
 from workers.assignment import Assignment
 from workers.naming import unique_name
 from workers.records import EpochRecord, EpochTimes, Record, StoppedTrial, TrialError, trial_key
@@ -45,15 +46,13 @@ def run_sweep(prepared: Prepared, watcher: Watcher, trainable: type[tune.Trainab
     )
     for library in ("ray.tune", "ray.train"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    # of different kinds one of each may fit at once, such as one that needs the GPU and one that does not
-    alone = len(pending) == 1 or list(concurrency.values()) == [1]
     assignments = {
         trial.id: Assignment(
             trial.id,
             trial.spec,
             prepared.storage,
             service.mapper(trial.spec.resources.cpus, trial.id),
-            concurrent=not alone,
+            concurrent=shares_device(trial.spec.resources, concurrency, len(pending)),
         )
         for trial in pending
     }
@@ -98,6 +97,17 @@ def run_sweep(prepared: Prepared, watcher: Watcher, trainable: type[tune.Trainab
     finally:
         if ray.is_initialized():
             service.close()
+
+
+def shares_device(resources: Resources, at_once: Mapping[Resources, int], pending: int) -> bool:
+    """Whether other trials of the sweep may run on a trial's device while it does; at_once: how many of each kind fit.
+
+    A GPU is one trial's. Without GPUs, the device is the machine.
+    """
+    if resources.gpus:
+        return False
+    # of different kinds one of each may fit at once, such as one that needs a GPU and one that does not
+    return pending > 1 and list(at_once.values()) != [1]
 
 
 def _keep_keys() -> None:
@@ -160,6 +170,8 @@ class _Listener(tune.Callback):
             self.reached[planned.id] = record.epoch
             self.watcher.epoch(planned, record, EpochTimes(**epoch["times"]))
         if "failure" in result:
+            with self._refusing():
+                self.storage.confirm()  # else it is no failure of the trial's, which another driver goes on with
             self.ended.add(planned.id)
             self.watcher.failed(planned, TrialError(**result["failure"]))
         elif result["done"]:
@@ -167,6 +179,10 @@ class _Listener(tune.Callback):
                 if self.storage.exists(trial_key(planned.id, "result.json")):
                     self.ended.add(planned.id)
                     self.watcher.finished(planned)
+
+    def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        with self._refusing():
+            self.storage.confirm()  # its process may have died of having lost the right to write
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         planned = self._planned(trial)

@@ -69,7 +69,7 @@ class Tracker:
         self._trials = {trial.entry.id: trial for trial in trials}
         self._begun: set[str] = set()
         self._under_way: set[str] = set()
-        self._finished = False
+        self._finished = self._abandoned = False
         self._runs = MlflowRuns(
             uri=self.uri,
             experiment=tracking.experiment or sweep.name,
@@ -155,6 +155,12 @@ class Tracker:
         status: Status = "FAILED" if failed else "FINISHED"
         self._end(End(trial=None, at=milliseconds(time.time()), status=status, files={key: key for key in files}))
 
+    def abandon(self) -> None:
+        """Tell nothing more: another driver has the sweep, and tells what becomes of it."""
+        self._abandoned = True
+        self._finished = True
+        self.close()
+
     def close(self, timeout: float = 30.0) -> int:
         """Send what is left, for at most `timeout` seconds; how many entries stay in the journal, unsent.
 
@@ -169,7 +175,7 @@ class Tracker:
             self._wake.set()
             self._thread.join(timeout)
             self._spool.close()
-            if self.pending:
+            if self.pending and not self._abandoned:
                 logger.warning(
                     "MLflow at %s has not got everything: %d entries stay in %s and go out with the next run",
                     self.uri,
@@ -207,6 +213,8 @@ class Tracker:
         pause, away_since = FIRST_PAUSE, 0.0
         while True:
             last = self._closing.is_set()  # asked first: what was told before closing gets one more attempt
+            if self._abandoned:
+                return
             entries = self._spool.peek(BATCH)
             if not entries:
                 if last:

@@ -15,6 +15,7 @@ from numba.extending import intrinsic
 
 from selection.compiling import inner, kernel
 from selection.costs import Costs, fill
+from selection.panels import DEPTH
 from selection.problem import Float64
 from selection.proxies import Float32, Int64
 from selection.threads import Crew
@@ -105,7 +106,7 @@ def are_turned(symmetric: bool, expected: int, most: int) -> bool:
 def working_bytes(n: int) -> int:
     """What one thread works in, beside its entries."""
     side = _side(n)
-    return 4 * side * (side + _TALL + _NARROW) + side
+    return 4 * side * (side + _TALL + _NARROW) + side + 4 * DEPTH * (side + _TALL)
 
 
 def _side(n: int) -> int:

@@ -58,7 +58,7 @@ def cost_matrix(points: Points, metric: Metric, crew: Crew) -> Float32:
     """phi(d_ij) for all pairs, (n, n), symmetric, in the crew's memory. Time O(n^2 (C + D)) / 2."""
     n = points.count
     matrix = crew.empty((n, n), np.float32)
-    first, second = _packed(points.first, crew), _packed(points.second, crew) if points.second.size else None
+    first, second = _packed(points.first), _packed(points.second) if points.second.size else None
 
     def fill(top: int, bottom: int) -> None:
         _fill(matrix, first, second, points.arrays, top, bottom, metric.arguments)
@@ -67,8 +67,8 @@ def cost_matrix(points: Points, metric: Metric, crew: Crew) -> Float32:
     return matrix
 
 
-def _packed(columns: Float32, crew: Crew) -> Float32:
-    pieces: Float32 = crew.empty(pieces_shape(columns), np.float32)
+def _packed(columns: Float32) -> Float32:
+    pieces = np.empty(pieces_shape(columns), np.float32)
     pack_all(columns, pieces)
     return pieces
 
@@ -78,7 +78,8 @@ def _fill(matrix, first, second, rows, top, bottom, metric):  # type: ignore[no-
     """Rows top..bottom up to the diagonal, and the same columns above it."""
     points, norms, others, other_norms = rows
     objective, rate, empty = metric
-    tile, spare = np.empty((_TALL, _WIDE + LANES), np.float32), np.empty((_TALL, _WIDE + LANES), np.float32)
+    shape = _TALL, _WIDE + LANES  # rows of a power of two would meet in the cache when they are turned
+    tile, spare = np.empty(shape, np.float32), np.empty(shape, np.float32)
     for left in range(0, bottom, _WIDE):
         right = min(left + _WIDE, bottom)
         packed_squares(first, len(points), top, bottom, left, right, tile)

@@ -10,6 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
 from numba.core.codegen import get_host_cpu_features
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from selection.compiling import inner, kernel
@@ -34,9 +35,9 @@ def pack(columns, start, stop, left, panels):  # type: ignore[no-untyped-def]
 def pack_all(columns, pieces):  # type: ignore[no-untyped-def]
     """Pack whole points, zeros behind the last. pieces (pieces of coordinates, panels, coordinates, LANES)."""
     dim, n = columns.shape
-    whole = n // LANES
+    whole, depth = n // LANES, pieces.shape[2]
     for piece in range(len(pieces)):
-        start, stop = piece * DEPTH, min((piece + 1) * DEPTH, dim)
+        start, stop = piece * depth, min((piece + 1) * depth, dim)
         pack(columns, start, stop, np.int64(0), pieces[piece, :whole])
         for c in range(stop - start if whole < pieces.shape[1] else 0):
             for lane in range(LANES):
@@ -45,16 +46,18 @@ def pack_all(columns, pieces):  # type: ignore[no-untyped-def]
 
 
 def pieces_shape(columns: Float32) -> tuple[int, int, int, int]:
-    """Of what `pack_all` fills."""
+    """Of what `pack_all` fills: pieces of equal depth, so that little is left empty."""
     dim, n = columns.shape
-    return -(-dim // DEPTH), -(-n // LANES), min(dim, DEPTH), LANES
+    pieces = -(-dim // DEPTH)
+    return pieces, -(-n // LANES), -(-dim // pieces), LANES
 
 
 @inner
 def packed_squares(pieces, dim, top, bottom, left, right, out):  # type: ignore[no-untyped-def]
     """out[i, j] = sum_c (x_c,left+j - x_c,top+i)^2; top and left multiples of LANES, out with room for whole panels."""
+    most = pieces.shape[2]
     for piece in range(len(pieces)):
-        depth, panels = min(DEPTH, dim - piece * DEPTH), pieces[piece]
+        depth, panels = min(most, dim - piece * most), pieces[piece]
         for j in range(left, right, LANES):
             for i in range(top, bottom, LANES):
                 add_squares(panels, i // LANES, panels, j // LANES, depth, out, i - top, j - left, piece == 0)
@@ -66,6 +69,9 @@ def add_squares(typing, rows, q, columns, p, depth, out, i, j, fresh):  # type: 
 
     Fused, and one c after another: each sum has the bits of a plain loop. depth is at least 1.
     """
+    for array, ndim in ((rows, 3), (columns, 3), (out, 2)):
+        if not (isinstance(array, types.Array) and array.dtype == types.float32 and array.ndim == ndim):
+            raise TypingError(f"should be a float32 array of {ndim} dimensions; got {array}")
     whole = types.int64
     signature = types.void(rows, whole, columns, whole, whole, out, whole, whole, types.boolean)
     return signature, _add_squares

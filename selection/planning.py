@@ -29,7 +29,7 @@ _GAIN = 1e-9  # seconds to add one pair to a gain
 _DRAWN = 1.5e-8  # seconds a candidate and step that a sample takes
 _FRESH = 0.8e-9  # seconds a byte that is used for the first time
 _LISTED = 1.2e-9  # seconds to look whether a pair is an entry, and to list it where it is
-_ROW = 2.0  # a row of distances takes so much longer than the same pairs in tiles
+_ROW = 5.0  # a row of distances takes so much longer than the same pairs in tiles: its points come from memory
 _ROWS, _TILE = 256, (64, 512)  # of the pairs that are computed to measure this machine
 
 
@@ -172,7 +172,7 @@ def _solve(shape: _Shape, ground: int, candidates: int, k: int, *, limit: int, t
     late = min(k, max(before, math.ceil((pairs * _SHARE / few) ** (1 / _FALL))))
     rows = 0.0 if dense else _ROW * pair * depth * ground * (late - (before if listed else 0))
     corrected = pairs * _SHARE / _FALL * before**-_FALL * _ENTRY if listed else 0.0
-    copied = 4 * (ground + candidates * (ground != candidates)) * (shape.depth + depth)
+    copied = 4 * (ground + candidates * (ground != candidates)) * (2 + dense) * depth
     state = 40 * ground + 60 * candidates + 16 * k
     scratch = threads * (working_bytes(max(ground, candidates)) + 16 * candidates)
     fresh = kept + BYTES * (1 + turned) * entries

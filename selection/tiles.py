@@ -179,7 +179,8 @@ def _differences(points, top, bottom, columns, left, right, out, at):  # type: i
                     add_squares(rows, q, others, p, stop - start, out, q * LANES, at + p * LANES, start == 0)
     for i in range(height):
         done = across * LANES if i < down * LANES else 0
-        _row_differences(points, top + i, columns, left + done, right, out[i, at + done : at + width])
+        if done < width:
+            _row_differences(points, top + i, columns, left + done, right, out[i, at + done : at + width])
 
 
 @inner

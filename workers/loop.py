@@ -65,7 +65,7 @@ class Context:
     weights: Weights | None = None  # what spec.model.pretrained names
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     group: Group = field(default_factory=Alone)
-    concurrent: bool = False  # whether other trials may run on this machine at the same time
+    concurrent: bool = False  # whether other trials may run on its device at the same time
     notify: Callable[[str], None] = log.warning
 
 

@@ -122,7 +122,7 @@ class TrialTimes(Record):
     hardware: str  # such as "AMD EPYC, 2 cores" or "NVIDIA H200"
     versions: dict[str, str]  # medoid, python, torch, ...
     commit: str  # of medoid's source, "" where it is not a checkout
-    concurrent: bool  # whether other trials could run on this machine at the same time, in any of its epochs
+    concurrent: bool  # whether other trials could run on its device at the same time, in any of its epochs
     epochs: tuple[EpochTimes, ...]
 
 

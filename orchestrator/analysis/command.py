@@ -50,7 +50,9 @@ def analyze_spectrum(sweep: SweepSpec, question: Question, again: str, console: 
     trials = repeats(prepared)
     images = library.images(trials[0].spec.dataset)
     classes = find_classes(question.classes, images.classes)
-    asked = perturbations(question.augmentations, trials[0].spec.augmentation, question.seed, question.epoch)
+    asked = perturbations(
+        question.augmentations, trials[0].spec.augmentation, images.image_shape, question.seed, question.epoch
+    )
     modules = [trained_network(prepared, trial, images, question.epoch, again) for trial in trials]
     settings = Settings(
         epoch=question.epoch,
@@ -65,7 +67,7 @@ def analyze_spectrum(sweep: SweepSpec, question: Question, again: str, console: 
     for trial, module in zip(trials, modules, strict=True):
         examples = corrupt(trial.spec.dataset, images, trial.spec.seed)
         ids = subsample(examples, classes, images.classes, question.examples, question.seed)
-        spectra.append(_spectrum(module, images, ids, device, question.memory_gb))
+        spectra.append(_spectrum(module, trial, images, ids, device, question.memory_gb))
     ranges = [_ranges(len(spectrum.singular), question.ranges) for spectrum in spectra]
     found = []
     with _progress(console, len(trials) * len(asked) * question.draws) as advance:
@@ -88,9 +90,11 @@ def _device(trial: PlannedTrial) -> torch.device:
         raise UserError(str(error)) from None
 
 
-def _spectrum(module: nn.Module, images: ImageData, ids: Labels, device: torch.device, memory_gb: float) -> Spectrum:
+def _spectrum(
+    module: nn.Module, trial: PlannedTrial, images: ImageData, ids: Labels, device: torch.device, memory_gb: float
+) -> Spectrum:
     try:
-        return Spectrum(module, images, ids, device, round(memory_gb * 1e9))
+        return Spectrum(module, trial.spec, images, ids, device, round(memory_gb * 1e9))
     except MemoryBudgetError as error:
         raise UserError(f"--memory: {error}; or ask for fewer --examples or --classes") from None
 

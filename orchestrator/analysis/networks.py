@@ -6,6 +6,7 @@ from torch import nn
 
 from orchestrator.errors import UserError
 from orchestrator.preparation import PlannedTrial, Prepared
+from workers.augmentation import check_augmentation
 from workers.checkpoints import Checkpoints, DamagedCheckpointError
 from workers.data import ImageData
 from workers.models import build_model
@@ -43,7 +44,8 @@ def trained_network(prepared: Prepared, trial: PlannedTrial, images: ImageData, 
         raise UserError(_missing(prepared, trial, checkpoints.epochs(), epoch, again)) from None
     except DamagedCheckpointError as error:
         raise UserError(f"{error}; {_elsewhere(epoch, again)}") from None
-    module = build_model(trial.spec.model, len(images.classes), images.image_shape, trial.spec.seed)
+    shape = check_augmentation(trial.spec.augmentation, images.image_shape)
+    module = build_model(trial.spec.model, len(images.classes), shape, trial.spec.seed)
     module.load_state_dict(state["model"])
     return module
 

@@ -11,8 +11,9 @@ import torch
 from orchestrator.errors import UserError
 from selection.proxies import Int64
 from selection.randomness import draw_uniform
-from specs.augmentation import Augmentation, Operation
-from workers.augmentation import Augmenter
+from specs.augmentation import Augmentation, LossGuided, Operation
+from workers.augmentation import Augmenter, check_augmentation, check_operations
+from workers.augmentation.checking import Shape
 
 
 class Perturbation(Protocol):
@@ -26,6 +27,11 @@ class Perturbation(Protocol):
     @property
     def title(self) -> str:
         """In words."""
+        ...
+
+    @property
+    def of_stored(self) -> bool:
+        """Whether it augments the images as they are stored, and not as the network is evaluated on them."""
         ...
 
     def __call__(self, images: torch.Tensor, ids: Int64, copy: int) -> torch.Tensor:
@@ -43,6 +49,7 @@ class Noise:
 
     bound: float
     seed: int
+    of_stored: bool = False
 
     @property
     def name(self) -> str:
@@ -68,27 +75,32 @@ class Operations:
     augmenter: Augmenter
     seed: int
     epoch: int
+    of_stored: bool  # where a crop makes them the size that the network sees
 
     def __call__(self, images: torch.Tensor, ids: Int64, copy: int) -> torch.Tensor:
         return self.augmenter(images, ids, np.full(len(ids), copy), seed=self.seed, epoch=self.epoch)
 
 
-def perturbations(asked: Sequence[str], spec: Augmentation, seed: int, epoch: int) -> tuple[Perturbation, ...]:
+def perturbations(
+    asked: Sequence[str], spec: Augmentation, image_shape: Shape, seed: int, epoch: int
+) -> tuple[Perturbation, ...]:
     """The augmentations asked for: `noise:BOUND`, `weak`, `strong`, `copy` (strong after weak, as training makes its
     copies), or one of the spec's operations alone, the first of its name.
 
-    Where none are: noise of 8 and of 16, as in the paper's Figure 1, and of weak and strong those that the spec has.
-    Raises UserError for what is not there.
+    Where none are: noise of 8 and of 16, as in the paper's Figure 1, and of weak and strong those that the spec has;
+    strong not where it chooses by losses. image_shape: height, width, channels of the images as they are stored.
+    Raises UserError for what is not there, or makes images of another size than the network sees.
     """
     if not asked:
-        asked = ["noise:8", "noise:16", *(["weak"] if spec.weak else []), *(["strong"] if spec.strong else [])]
+        strong = spec.strong and not spec.loss_guided()
+        asked = ["noise:8", "noise:16", *(["weak"] if spec.weak else []), *(["strong"] if strong else [])]
     repeated = sorted({name for name in asked if list(asked).count(name) > 1})
     if repeated:
         raise UserError(f"--augmentations: {repeated[0]} is named twice")
-    return tuple(_perturbation(name, spec, seed, epoch) for name in asked)
+    return tuple(_perturbation(name, spec, image_shape, seed, epoch) for name in asked)
 
 
-def _perturbation(name: str, spec: Augmentation, seed: int, epoch: int) -> Perturbation:
+def _perturbation(name: str, spec: Augmentation, image_shape: Shape, seed: int, epoch: int) -> Perturbation:
     if name.startswith("noise:"):
         return Noise(_bound(name), seed)
     every = (*spec.weak, *spec.strong)
@@ -102,8 +114,30 @@ def _perturbation(name: str, spec: Augmentation, seed: int, epoch: int) -> Pertu
     operations, start = chains.get(name) or alone[name]
     if not operations:
         raise UserError(f"--augmentations: {name}: the spec's augmentation has no such operations")
+    if any(isinstance(operation, LossGuided) for operation in operations):
+        raise UserError(f"--augmentations: {name}: loss_guided chooses among its draws by losses, and has no spectrum")
     listed = ", ".join(operation.name for operation in operations)
-    return Operations(name, listed if name in alone else f"{name}: {listed}", Augmenter(operations, start), seed, epoch)
+    return Operations(
+        name,
+        listed if name in alone else f"{name}: {listed}",
+        Augmenter(operations, start),
+        seed,
+        epoch,
+        _of_stored(name, operations, spec, image_shape),
+    )
+
+
+def _of_stored(name: str, operations: Sequence[Operation], spec: Augmentation, image_shape: Shape) -> bool:
+    seen = check_augmentation(spec, image_shape)
+    for stored, shape in ((True, image_shape), (False, seen)):
+        try:
+            after = check_operations(operations, shape)
+        except ValueError:  # such as a crop of images that are smaller
+            continue
+        if after == seen:
+            return stored
+    size = f"{seen[1]}x{seen[0]}"
+    raise UserError(f"--augmentations: {name}: makes images of another size than the {size} that the network sees")
 
 
 def _bound(name: str) -> float:

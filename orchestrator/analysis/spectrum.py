@@ -15,8 +15,9 @@ from orchestrator.analysis.lemma import LemmaSides, lemma_sides
 from orchestrator.analysis.perturbations import Perturbation
 from orchestrator.errors import UserError
 from selection.proxies import Int64
+from specs import TrialSpec
 from workers.data import ImageData, ImageSet
-from workers.images import DeviceImages, Normalizer
+from workers.images import DeviceImages, EvaluatedImages, Normalizer
 
 
 @dataclass(frozen=True)
@@ -81,20 +82,25 @@ class Spectrum:
     rows, columns  of J
     """
 
-    def __init__(self, module: nn.Module, images: ImageData, ids: Int64, device: torch.device, memory: int):
-        """Decompose J.
+    def __init__(
+        self, module: nn.Module, spec: TrialSpec, images: ImageData, ids: Int64, device: torch.device, memory: int
+    ):
+        """Decompose J, at the images as the trial's network is evaluated on them: cropped and normalised as there.
 
+        spec    of the trial that trained the network
         ids     of training images
         memory  in bytes, beyond network and data
 
         Cost: J, and 2 * rows^2 * columns operations. Raises MemoryBudgetError.
         """
         self._jacobian = Jacobian(module.to(device=device, dtype=torch.float64).eval())
-        self._normalize = Normalizer(images.mean, images.std, device)
+        self._normalize = Normalizer.of(spec, images, device)
         self._ids = ids
         if not isinstance(images.train, ImageSet):
             raise UserError("analyze spectrum: needs images in memory; those above 64 pixels are streamed from files")
-        self._pixels = DeviceImages(images.train, device).take(ids)
+        stored = DeviceImages(images.train, device)
+        self._stored = stored.take(ids)
+        self._pixels = EvaluatedImages(stored, spec.augmentation.evaluation).take(ids)
         self._original = self._inputs(self._pixels)
         self.rows, self.columns = len(ids) * len(images.classes), self._jacobian.columns
         self._plan = self._jacobian.plan(self._original[:1], 2 * self.rows, memory)
@@ -121,7 +127,8 @@ class Spectrum:
         """
         comparisons = []
         for copy in range(1, count + 1):
-            augmented = self._inputs(perturbation(self._pixels, self._ids, copy))
+            pixels = self._stored if perturbation.of_stored else self._pixels
+            augmented = self._inputs(perturbation(pixels, self._ids, copy))
             both = torch.cat([self._original, augmented])
             lower = lower_factor(self._jacobian.slabs(both, self._plan))
             comparisons.append(compare(self._decomposed, lower, ranges))

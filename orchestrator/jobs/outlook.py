@@ -42,7 +42,7 @@ def outlook_there(sweep: SweepSpec, address: str, console: Console) -> Outlook:
         head.stop(identity)
         raise
     try:
-        return read_outlook(lines[-1] if lines else "")
+        return read_outlook(next((line for line in reversed(lines) if line.startswith("{")), ""))
     except ValidationError:
         said = "\n".join(lines[2:])  # the first two are Ray's: setting up, and the command
         raise HeadError(f"{address} could not plan {sweep.name}:\n{said}") from None

@@ -66,6 +66,7 @@ def test_speed_ups_and_the_ceiling_are_of_the_same_clocks(shown: tuple[dict[str,
     assert math.isclose(table["ceiling"]["ceiling"], (1 + extra) / (1 + 0.3 * extra), rel_tol=1e-2)
     reached = found["reached"]["speed_up"]
     assert math.isclose(reached["of_ceiling"], speed_ups["coreset"] / table["ceiling"]["ceiling"], rel_tol=1e-6)
+    assert reached["reached"] is None, "two seeds do not say"
     assert (reached["paper"], found["reached"]["gain"]["paper"]) == (3.43, 0.75)
     assert "(paper 3.43)" in text
 

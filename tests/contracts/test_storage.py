@@ -317,6 +317,7 @@ class TestFence:
         orphan.write("x", b"helper")
         orphan.write("y", b"helper")
         orphan.delete("y")
+        orphan.confirm()
         with made.storage.sole_writer("lock") as mine:
             for attempt in (
                 lambda: orphan.write("x", b"late"),
@@ -324,6 +325,7 @@ class TestFence:
                 lambda: orphan.write("large", b"late" * 3_000_000),
                 lambda: orphan.delete("x"),
                 orphan.discard_unfinished,
+                orphan.confirm,
             ):
                 with pytest.raises(FencedError, match=rf"taken over by process {os.getpid()} on "):
                     attempt()

@@ -190,11 +190,11 @@ def test_the_quick_start_runs_there(deployment: Deployment, followed: dict[str, 
 
 
 def test_both_workers_trained(deployment: Deployment, followed: dict[str, str]) -> None:
-    request = urllib.request.Request(
-        f"{deployment.url}/nodes?view=summary", headers={"Authorization": f"Bearer {deployment.token.read_text()}"}
-    )
-    nodes = json.load(urllib.request.urlopen(request))["data"]["summary"]
-    assert len(nodes) == 3
+    headers = {"Authorization": f"Bearer {deployment.token.read_text()}"}
+    request = urllib.request.Request(f"{deployment.url}/api/v0/actors?limit=1000&detail=true", headers=headers)
+    actors = json.load(urllib.request.urlopen(request))["data"]["result"]["result"]
+    trained = {one["node_id"] for one in actors if one["class_name"].startswith(("ResourceTrainable", "TrialActor"))}
+    assert len(trained) == 2
     for worker in ("worker-1", "worker-2"):
         assert deployment.services[worker].node.processes("raylet/raylet")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 from PIL import Image
 
 from integration.sweeps import SPEC, Sweep
@@ -18,8 +19,11 @@ from servers.small_disk import small_disk
 
 TRIAL = r"^ray::(ResourceTrainable|TrialActor)"
 LONG_AND_SHORT = (
-    SPEC.replace("selection.strategy: [none, random, max_loss, coreset]", "training.epochs: [4000, 4]")
-    + "resources: {max_failures: 1, cpus: 2}\n"
+    SPEC.replace(
+        "grid: {selection.strategy: [none, random, max_loss, coreset]}",
+        "zip: {training.epochs: [4000, 4], resources.max_failures: [1, 9]}",
+    )
+    + "resources: {cpus: 2}\n"
 )
 
 
@@ -120,6 +124,35 @@ def test_a_disk_that_fills_up(tmp_path: Path) -> None:
         sweep.wait_until_gone()
         sweep.run()
         assert len(list(sweep.trials().glob("*/result.json"))) == 4
+
+
+@pytest.mark.slow
+def test_a_driver_that_was_replaced_stops_and_leaves_its_trials_to_the_other(tmp_path: Path) -> None:
+    """As on a shared disk that forgot its lock while it was cut off: the lock's file is another's by then."""
+    sweep = Sweep(tmp_path, SPEC.replace("epochs: 12", "epochs: 60"))
+    process = sweep.start()
+    try:
+        sweep.wait_for("trials/*/checkpoints/*.ckpt")
+        lock = tmp_path / "runs/tiny/lock"
+        lock.unlink()
+        lock.write_text("process 1 on elsewhere\nanother token\n")
+        output, _ = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == 2, output
+    assert "was taken over by process 1 on elsewhere" in output
+    assert failures(sweep) == []
+    client = MlflowClient(f"sqlite:///{tmp_path}/runs/tiny/tracking/mlflow.db")
+
+    def statuses() -> set[str]:
+        found = client.get_experiment_by_name("tiny")
+        return {run.info.status for run in client.search_runs([found.experiment_id])}
+
+    assert statuses() == {"RUNNING"}
+    sweep.wait_until_gone()
+    sweep.run()
+    assert statuses() == {"FINISHED"}
+    assert len(list(sweep.trials().glob("*/result.json"))) == 4
 
 
 def trains(node: Node) -> bool:

@@ -42,6 +42,27 @@ def test_what_can_never_be_placed_is_refused(wanted: dict[str, int], cluster: li
         concurrent_trials(resources(**wanted), cluster)
 
 
+@pytest.mark.parametrize(
+    ("mine", "at_once", "pending", "shares"),
+    [
+        ({"cpus": 2}, {"cpus": 2}, 8, False),  # one at a time
+        ({"cpus": 1}, {"cpus": 1}, 8, True),
+        ({"cpus": 1}, {"cpus": 1}, 1, False),
+        ({"gpus": 1}, {"gpus": 1}, 8, False),  # each on a GPU of its own
+    ],
+)
+def test_speed_is_measured_where_a_trial_has_its_device_to_itself(
+    mine: dict[str, float], at_once: dict[str, float], pending: int, shares: bool
+) -> None:
+    configure()
+    from orchestrator.sweep import shares_device
+
+    machine = [Node(2, 2)]
+    kind = Resources.model_validate(at_once)
+    fit = concurrent_trials(kind, machine)
+    assert shares_device(Resources.model_validate(mine), {kind: fit}, pending) is shares
+
+
 class TestToken:
     def test_a_cluster_is_not_joined_without_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):

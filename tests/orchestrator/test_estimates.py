@@ -14,7 +14,10 @@ CELLS = (
 def test_hours_are_those_of_what_is_left_as_many_at_a_time_as_fit() -> None:
     outlook = Outlook("mine", "2 nodes with 8 CPUs", CELLS)
     assert (outlook.trials, outlook.todo) == (6, 5)
-    assert outlook.seconds == 2 * 60 / 4 + 3 * 200 / 2
+    # 0 s: both of the first and one of the second, which take all; 60 s: another; 200 s: the last
+    assert outlook.seconds == 400
+    assert Outlook("mine", "2 nodes with 8 CPUs", CELLS[:1]).seconds == 60, "no trial is faster for having room"
+    assert Outlook("mine", "2 nodes with 8 CPUs", ()).seconds == 0
 
 
 def test_comes_through_as_one_line_of_json() -> None:
@@ -28,5 +31,5 @@ def test_shows_where_and_what_is_skipped() -> None:
     console.print(plan_table(Outlook("mine", "2 nodes with 8 CPUs", CELLS)))
     text = " ".join(console.export_text().split())
     assert "mine: 6 trials, 5 to do (1 finished: skipped)" in text
-    assert "About 5.5 min in all on 2 nodes with 8 CPUs, 2 or 4 at a time." in text
+    assert "About 6.7 min in all on 2 nodes with 8 CPUs, 2 or 4 at a time." in text
     assert "60.0 s*" in text

@@ -73,7 +73,7 @@ def test_finished_trials_give_their_own_times(tmp_path: Path) -> None:
     assert [(cell.todo, cell.measured) for cell in found] == [(0, True)] * 4
 
 
-def reckoned(**selection: object) -> float:
+def reckoned(workers: int = 1, **selection: object) -> float:
     """The seconds of 6 epochs of 100 views each: an epoch 10 s, a forward pass over V 5 s, a selection 12 s."""
     data = {
         "dataset": {"name": "digits"},
@@ -81,6 +81,7 @@ def reckoned(**selection: object) -> float:
         "training": {"regime": "full+augmented", "epochs": 6},
         "selection": {"fraction": 0.1, "every": 2, **selection},
         "evaluation": {"every": 6},
+        "resources": {"workers": workers},
         "seed": 0,
     }
     ids = np.arange(50)
@@ -95,6 +96,10 @@ def test_what_training_does_not_wait_for_is_not_counted() -> None:
     assert reckoned(mode="overlapped", lag=2) == pytest.approx(60 + (5 + 12) + 5), "the last could not be used"
     assert reckoned(proxy_source="harvest") == pytest.approx(60 + 5 + 3 * 12)
     assert reckoned(proxy_source="harvest", warmup_epochs=1) == pytest.approx(60 + 3 * 12)
+
+
+def test_workers_share_images_and_not_the_selection() -> None:
+    assert reckoned(workers=2) == pytest.approx(30 + 3 * (2.5 + 12))
 
 
 @pytest.mark.parametrize("missing", [0, 1])

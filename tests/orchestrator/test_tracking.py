@@ -290,6 +290,24 @@ def test_killed_process_loses_nothing_and_the_next_doubles_nothing(folder: Path)
     assert store.steps(run, "selection/size") == [0, 2]
 
 
+def test_who_was_replaced_says_nothing_of_how_trials_end(folder: Path) -> None:
+    """The driver that took over has finished the trial meanwhile; both have the same journal on a shared disk."""
+    trial = plan()
+    replaced = tracker(folder, [trial])
+    replaced.trial_started(trial.entry.id)
+    replaced.epoch(trial.entry.id, epoch(1), spent(1))
+    with tracker(folder, [trial]) as tracking:
+        replaced.epoch(trial.entry.id, epoch(2), spent(2))  # it has not noticed yet
+        tracking.trial_finished(result(trial), times(trial))
+        tracking.sweep_finished()
+        assert tracking.close() == 0
+    replaced.abandon()
+    store = stored(folder)
+    assert store.children()[trial.entry.id].info.status == "FINISHED"
+    assert [run.info.status for run in store.parents()] == ["FINISHED"]
+    assert sorted(store.steps(store.children()[trial.entry.id], "train_loss")) == [1, 2, 3, 4]
+
+
 def test_gap_left_by_a_lost_message_is_filled_at_the_end(folder: Path) -> None:
     trial = plan()
     with tracker(folder, [trial]) as tracking:

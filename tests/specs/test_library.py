@@ -54,6 +54,30 @@ SET_UPS = {
     "table6_tinyimagenet": ("random+augmented", "resnet50", 90, 15, 0.1, 256, [30, 60]),
 }
 
+# (data set, label noise, imbalance, ImageNet's weights, side of the crop or None, strong operations) of the same
+DATA = {
+    "table1_cifar10_resnet20": ("cifar10", 0.0, 1, False, None, ["autoaugment cifar10"]),
+    "table1_cifar10_wrn2810": ("cifar10", 0.0, 1, False, None, ["autoaugment cifar10"]),
+    "table1_caltech256": ("caltech256", 0.0, 1, True, 224, ["autoaugment imagenet"]),
+    "table2_caltech256_augmix": ("caltech256", 0.0, 1, True, 224, ["augmix"]),
+    "table2_caltech256_cutout": ("caltech256", 0.0, 1, True, 224, ["cutout 32"]),
+    "table2_caltech256_perturb": ("caltech256", 0.0, 1, True, 224, ["perturb"]),
+    "table3_tinyimagenet": ("tiny_imagenet", 0.0, 1, False, 56, ["autoaugment imagenet"]),
+    "table4_cifar10": ("cifar10", 0.0, 1, False, None, ["loss_guided"]),
+    "table4_cifar10_ib": ("cifar10", 0.0, 10, False, None, ["loss_guided"]),
+    "table4_svhn": ("svhn", 0.0, 1, False, None, ["loss_guided"]),
+    "table5_noisy_cifar10": ("cifar10", 0.5, 1, False, None, ["autoaugment cifar10"]),
+    "table6_imagenet": ("imagenet", 0.0, 1, False, 224, ["autoaugment imagenet"]),
+    "table6_tinyimagenet": ("tiny_imagenet", 0.0, 1, False, 56, ["autoaugment imagenet"]),
+    "figure2_cifar10": ("cifar10", 0.0, 1, False, None, ["loss_guided"]),
+    "figure2_svhn": ("svhn", 0.0, 1, False, None, ["loss_guided"]),
+    "figure3_cifar10": ("cifar10", 0.0, 1, False, None, ["autoaugment cifar10"]),
+    "figure1_mnist_mlp": ("mnist", 0.0, 1, False, None, []),
+    "figure1_cifar10_resnet20": ("cifar10", 0.0, 1, False, None, []),
+    "weak_only": ("cifar10", 0.0, 1, False, None, []),
+    "append_vs_in_place": ("cifar10", 0.0, 1, False, None, ["autoaugment cifar10"]),
+}
+
 
 def test_every_spec_is_counted() -> None:
     assert sorted(TRIALS) == NAMES
@@ -83,12 +107,27 @@ def test_set_ups_known_from_the_paper_and_its_code(name: str, known: tuple[Any, 
         assert trial.spec.augmentation.placement == "append"
 
 
+@pytest.mark.parametrize(("name", "known"), DATA.items())
+def test_data_and_augmentation(name: str, known: tuple[Any, ...]) -> None:
+    sweep = specs.load(name)
+    data, weak, strong = sweep.dataset, sweep.augmentation.weak, sweep.augmentation.strong
+    sizes = [size for operation in weak if (size := getattr(operation, "size", None)) is not None]
+    details = ([one.name, getattr(one, "policy", None), getattr(one, "size", None)] for one in strong)
+    operations = [" ".join(str(part) for part in one if part is not None) for one in details]
+    pretrained = sweep.model.pretrained is not None
+    assert (data.name, data.label_noise, data.imbalance_factor, pretrained, sizes or [None], operations) == (
+        *known[:4],
+        [known[4]],
+        known[5],
+    )
+
+
 @pytest.mark.parametrize("name", ["table4_cifar10", "table4_svhn", "figure2_cifar10", "figure2_svhn"])
 def test_loss_guided_copies_of_8_candidates_4_are_appended(name: str) -> None:
     augmentation = specs.load(name).augmentation
     guided = augmentation.loss_guided()
     assert guided is not None
-    assert (guided.candidates, guided.kept, augmentation.copies) == (8, 4, 4)
+    assert (guided.candidates, guided.kept, guided.operations, augmentation.copies) == (8, 4, 2, 4)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if specs.load(name).reproduces == name])

@@ -146,6 +146,10 @@ class TestTinyImageNet:
                 "line 1: no image 'val_0.JPEG n02124075'",
             ),
             (lambda inner: (inner / "wnids.txt").write_text(WNIDS[0]), "one-class data"),
+            (
+                lambda inner: (inner / "wnids.txt").write_text("\n".join([*WNIDS, "../../other"])),
+                r"wnids\.txt: '\.\./\.\./other': should be names of folders",
+            ),
         ],
     )
     def test_another_layout(self, change: object, match: str, tmp_path: Path, cache: Path) -> None:

@@ -88,6 +88,8 @@ def _tiny_imagenet(_: Dataset, root: Path) -> ImageFiles:
     inner = _inner(root, ("wnids.txt", "tiny-imagenet-200/wnids.txt")).parent
     wnids = sorted(line.strip() for line in _lines(inner / "wnids.txt") if line.strip())
     _check_number(inner / "wnids.txt", wnids)
+    if strange := [wnid for wnid in wnids if not re.fullmatch(r"\w+", wnid)]:  # "../other" would lead out of the folder
+        raise DataError(f"{inner / 'wnids.txt'}: {_names(strange)}: should be names of folders, such as n01443537")
     train = _listed(inner, (_images(inner / "train" / wnid / "images") for wnid in wnids))
     of_class: dict[str, list[Entry]] = {wnid: [] for wnid in wnids}
     annotations = inner / "val" / "val_annotations.txt"

@@ -89,8 +89,11 @@ class LocalStorage:
         except OSError as error:
             raise _failed(path, "deleted", error) from error
 
-    def discard_unfinished(self) -> None:
+    def confirm(self) -> None:
         self._check_fence()
+
+    def discard_unfinished(self) -> None:
+        self.confirm()
         for folder, _, names in os.walk(self.root, onerror=_refuse):
             for name in filter(_is_aside, names):
                 path = Path(folder) / name

@@ -65,6 +65,10 @@ class Storage(Protocol):
         """Remove the blob; nothing happens where there is none. Raises FencedError as `write` does."""
         ...
 
+    def confirm(self) -> None:
+        """Do nothing, unless the right to write has been lost: then raise FencedError."""
+        ...
+
     def discard_unfinished(self) -> None:
         """Remove what processes that were killed while they wrote have left. Raises FencedError as `write` does.
 

@@ -108,6 +108,9 @@ class S3Storage:
             if not missing(error):
                 raise StorageError(f"{doing}: {error}") from error
 
+    def confirm(self) -> None:
+        self._check_fence(f"{self.uri} cannot be written")
+
     def discard_unfinished(self) -> None:
         # MinIO lists the parts of one object alone, so nothing here, and removes them itself after a day
         doing = f"unfinished uploads below {self.uri} cannot be removed"

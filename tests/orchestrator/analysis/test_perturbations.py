@@ -10,6 +10,7 @@ from specs.augmentation import Augmentation
 from workers.augmentation import Augmenter
 
 IDS = np.array([3, 11, 40, 41])
+SHAPE = (8, 8, 3)
 IMAGES = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 SPEC = Augmentation.model_validate(
     {"weak": [{"name": "random_crop", "padding": 2}, "random_flip"], "strong": [{"name": "cutout", "size": 4}]}
@@ -44,7 +45,7 @@ def test_noise_is_a_function_of_seed_id_copy_and_pixel() -> None:
 
 
 def test_operations_draw_as_training_does() -> None:
-    weak, strong, both, flip = perturbations(["weak", "strong", "copy", "random_flip"], SPEC, seed=6, epoch=15)
+    weak, strong, both, flip = perturbations(["weak", "strong", "copy", "random_flip"], SPEC, SHAPE, seed=6, epoch=15)
     copies = np.full(4, 2)
 
     def trained(operations: tuple, start: int, images: torch.Tensor) -> torch.Tensor:
@@ -59,8 +60,8 @@ def test_operations_draw_as_training_does() -> None:
 
 
 def test_the_default_is_the_papers_noise_and_what_the_spec_has() -> None:
-    assert [one.name for one in perturbations([], SPEC, 0, 1)] == ["noise:8", "noise:16", "weak", "strong"]
-    assert [one.name for one in perturbations([], Augmentation(), 0, 1)] == ["noise:8", "noise:16"]
+    assert [one.name for one in perturbations([], SPEC, SHAPE, 0, 1)] == ["noise:8", "noise:16", "weak", "strong"]
+    assert [one.name for one in perturbations([], Augmentation(), SHAPE, 0, 1)] == ["noise:8", "noise:16"]
 
 
 @pytest.mark.parametrize(
@@ -79,9 +80,28 @@ def test_the_default_is_the_papers_noise_and_what_the_spec_has() -> None:
 )
 def test_others_are_refused(asked: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        perturbations(asked, SPEC, 0, 1)
+        perturbations(asked, SPEC, SHAPE, 0, 1)
 
 
 def test_chains_without_operations_are_refused() -> None:
     with pytest.raises(UserError, match="strong: the spec's augmentation has no such operations"):
-        perturbations(["strong"], Augmentation(), 0, 1)
+        perturbations(["strong"], Augmentation(), SHAPE, 0, 1)
+
+
+def test_what_is_cropped_is_cropped_out_of_the_stored_images() -> None:
+    """As for TinyImageNet: 56 of 64 pixels, training at random and evaluation in the middle."""
+    weak = [{"name": "random_crop", "size": 6}, "random_flip"]
+    cut, evaluation = {"name": "cutout", "size": 4}, [{"name": "center_crop", "size": 6}]
+    spec = Augmentation.model_validate({"weak": weak, "strong": [cut], "evaluation": evaluation})
+    names = ["weak", "strong", "copy", "random_crop", "random_flip", "noise:8"]
+    found = perturbations(names, spec, SHAPE, 0, 1)
+    assert [one.of_stored for one in found] == [True, False, True, True, False, False]
+    assert [one(IMAGES if one.of_stored else IMAGES[..., 1:7, 1:7], IDS, 1).shape[2:] for one in found] == [(6, 6)] * 6
+
+
+def test_what_chooses_by_losses_has_no_spectrum() -> None:
+    spec = Augmentation.model_validate({"weak": ["random_flip"], "strong": [{"name": "loss_guided", "cutout": 3}]})
+    assert [one.name for one in perturbations([], spec, SHAPE, 0, 1)] == ["noise:8", "noise:16", "weak"]
+    for name in ("strong", "copy", "loss_guided"):
+        with pytest.raises(UserError, match=rf"{name}: loss_guided chooses among its draws by losses"):
+            perturbations([name], spec, SHAPE, 0, 1)

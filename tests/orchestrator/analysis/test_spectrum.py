@@ -9,9 +9,10 @@ from orchestrator.analysis.comparison import split
 from orchestrator.analysis.jacobian import Jacobian, Plan
 from orchestrator.analysis.perturbations import Noise
 from orchestrator.analysis.spectrum import Draws, Spectrum
+from specs import TrialSpec
 from specs.dataset import Dataset
 from specs.model import Model
-from workers.data import ImageData, load_images
+from workers.data import ImageData, ImageSet, load_images
 from workers.models import build_model
 
 IDS = np.array([2, 30, 77, 410])
@@ -24,9 +25,15 @@ def images() -> ImageData:
     return load_images(Dataset(name="digits"))
 
 
+def trial(**sections: object) -> TrialSpec:
+    training = {"regime": "full+augmented", "epochs": 1}
+    data = {"dataset": {"name": "digits"}, "model": {"name": "mlp"}, "training": training, "seed": 0}
+    return TrialSpec.model_validate({**data, "selection": {"fraction": 0.1}, **sections})
+
+
 def spectrum(images: ImageData, memory: int = 10**9) -> Spectrum:
     network = build_model(Model(name="mlp", width=16), 10, images.image_shape, seed=0)
-    return Spectrum(network, images, IDS, CPU, memory)
+    return Spectrum(network, trial(), images, IDS, CPU, memory)
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +95,26 @@ def test_done_is_told_after_every_draw(images: ImageData) -> None:
     found = spectrum(images)
     found.draws(NOISE, 2, split(len(found.singular), 2), lambda: told.append(1))
     assert len(told) == 2
+
+
+def test_the_network_sees_what_it_sees_in_its_trial() -> None:
+    """Crops for evaluation, and ImageNet's mean and deviation where the spec has them."""
+    pixels = np.random.default_rng(0).integers(0, 256, (500, 8, 8, 3), dtype=np.uint8)
+    some = ImageSet(pixels, np.arange(500) % 10)
+    mean = pixels.reshape(-1, 3).mean(axis=0) / 255
+    images = ImageData(some, some, tuple("abcdefghij"), "0", mean.astype(np.float32), np.full(3, 0.3, np.float32))
+    spec = trial(
+        dataset={"name": "digits", "normalization": "imagenet"},
+        augmentation={
+            "weak": [{"name": "random_crop", "size": 6}],
+            "evaluation": [{"name": "center_crop", "size": 6}],
+        },
+    )
+    network = build_model(Model(name="mlp", width=16), 10, (6, 6, 3), seed=0)
+    found = Spectrum(network, spec, images, IDS, CPU, 10**9)
+    seen = torch.from_numpy(pixels[IDS, 1:7, 1:7]).permute(0, 3, 1, 2).double() / 255
+    means, deviations = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 3, 1, 1)
+    seen = (seen - means) / deviations
+    slabs = Jacobian(network.double().eval()).slabs(seen, Plan(10**6, 10**6))
+    values = np.linalg.svd(torch.cat(list(slabs), dim=1).numpy())[1]
+    np.testing.assert_allclose(found.singular, values[: len(found.singular)], rtol=1e-5)
