@@ -50,7 +50,9 @@ def _read(file: str | None) -> bytes:
 
 
 def _process(text: str) -> tuple[int | None, str | None]:
-    """Process and address, which Ray's messages name."""
+    """Process and address, which Ray's messages name; of several workers, those of the one that raised."""
+    if worker := re.search(r"\bRank \d+ was process (\d+) on (\S+):", text):
+        return int(worker[1]), worker[2]
     pid, address = re.search(r"\bpid[:=] ?(\d+)", text), re.search(r"\bip[:=] ?([^\s,)]+)", text)
     return int(pid[1]) if pid else None, address[1] if address else None
 

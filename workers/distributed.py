@@ -3,6 +3,7 @@
 import os
 import pickle
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,12 +24,12 @@ _PATIENCE = 7 * 24 * 3600  # seconds
 
 
 class WorkerError(RuntimeError):
-    """What a worker of a trial raised.
+    """What a worker of a trial raised; its trace is a note, after a line that says which process that was.
 
     diverged  that its loss was not finite, which it will be again
     """
 
-    def __init__(self, message: str, diverged: bool):
+    def __init__(self, message: str, diverged: bool = False):  # one argument is enough: so it can be sent on
         super().__init__(message)
         self.diverged = diverged
 
@@ -42,7 +43,14 @@ class _Note:
 class _Failure:
     rank: int
     text: str
+    trace: str
     diverged: bool
+
+    def error(self) -> WorkerError:
+        """As the trial's own process raises it."""
+        error = WorkerError(self.text, self.diverged)
+        error.add_note(self.trace)
+        return error
 
 
 def run_distributed(assignment: Assignment, notify: Callable[[str], None]) -> Iterator[Epoch]:
@@ -115,7 +123,7 @@ def _epochs(
     if isinstance(error, WorkerGroupError) and set(error.worker_failures) - {failure.rank for failure in failures}:
         raise error  # somebody went without a word: what the others say is that they miss it
     if failures:
-        raise WorkerError(failures[0].text, failures[0].diverged)
+        raise failures[0].error()
     if error is not None:
         raise error
 
@@ -136,5 +144,7 @@ def _worker(config: dict[str, Any]) -> None:
                 tell(epoch)
     except Exception as error:
         text = f"rank {group.rank}: {type(error).__name__}: {error}"
-        tell(_Failure(group.rank, text, isinstance(error, DivergedError)))
+        where = f"Rank {group.rank} was process {os.getpid()} on {ray.util.get_node_ip_address()}:"
+        trace = f"{where}\n{''.join(traceback.format_exception(error))}"
+        tell(_Failure(group.rank, text, trace, isinstance(error, DivergedError)))
         raise

@@ -76,14 +76,16 @@ def pictures(folder: Path, seed: int) -> Path:
 
 
 @pytest.mark.slow
-def test_a_trial_that_raises_every_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("workers", "raised"), [(1, "RuntimeError"), (2, r"WorkerError: rank [01]: RuntimeError")])
+def test_a_trial_that_raises_every_time(workers: int, raised: str, tmp_path: Path) -> None:
     """Its data change after they were checked."""
     spec = SPEC.replace("{name: digits, label_noise: 0.3, train_per_class: 40}", "{name: image_folder}")
     spec = spec.replace(
         "grid: {selection.strategy: [none, random, max_loss, coreset]}",
         "zip: {dataset.root: [whole, changed], training.epochs: [12, 13]}",
     )
-    sweep = Sweep(tmp_path, spec.replace("cnn, width: 4}", "cnn, width: 2}") + "resources: {max_failures: 1}\n")
+    spec = spec.replace("cnn, width: 4}", "cnn, width: 2}")
+    sweep = Sweep(tmp_path, spec + f"resources: {{max_failures: 1, workers: {workers}}}\n")
     pictures(tmp_path / "whole", 0)
     changed = pictures(tmp_path / "changed", 1)
     process = sweep.start()
@@ -97,9 +99,13 @@ def test_a_trial_that_raises_every_time(tmp_path: Path) -> None:
         process.kill()
     assert process.returncode == 1, output
     [failure] = failures(sweep)
-    assert failure["error"].startswith("RuntimeError: data or pretrained weights here are not those that trial")
+    assert re.match(f"{raised}: data or pretrained weights here are not those that trial", failure["error"])
     assert failure["error"].endswith("(tried 2 times)")
     assert "The end of its log (process " in failure["trace"]
+    if workers > 1:
+        [process] = set(re.findall(r"Rank \d was process (\d+) on ", failure["trace"]))
+        assert f"The end of its log (process {process} on " in failure["trace"]
+        assert "in run\n" in failure["trace"], "the worker's own trace"
     assert f"failed: {failure['error']}" in output
     assert len(list(sweep.trials().glob("*/result.json"))) == 1
 
