@@ -193,7 +193,7 @@ def test_both_workers_trained(deployment: Deployment, followed: dict[str, str]) 
     headers = {"Authorization": f"Bearer {deployment.token.read_text()}"}
     request = urllib.request.Request(f"{deployment.url}/api/v0/actors?limit=1000&detail=true", headers=headers)
     actors = json.load(urllib.request.urlopen(request))["data"]["result"]["result"]
-    trained = {one["node_id"] for one in actors if one["class_name"].startswith(("ResourceTrainable", "TrialActor"))}
+    trained = {one["node_id"] for one in actors if one["class_name"].endswith("ResourceTrainable")}
     assert len(trained) == 2
     for worker in ("worker-1", "worker-2"):
         assert deployment.services[worker].node.processes("raylet/raylet")
