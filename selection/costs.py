@@ -10,7 +10,7 @@ from selection.objectives import Metric
 from selection.problem import Float64
 from selection.proxies import Float32, Int64
 from selection.threads import Crew
-from selection.tiles import FROBENIUS, row_squares, tile_costs, tile_squares
+from selection.tiles import FROBENIUS, tile_costs, tile_squares
 
 _TALL, _WIDE = 64, 512  # of a tile
 _AT_ONCE = 512  # candidates whose gains one thread computes
@@ -110,8 +110,8 @@ def cost_row(j, rows, columns, metric, stored, squared, row, squares, spare):  #
     if stored.size == 0 or squared:
         for left in range(0, n, width):
             right = min(left + width, n)
-            row_squares(
-                to_points, to_norms, to_others, to_other_norms, j,
+            tile_squares(
+                to_points, to_norms, to_others, to_other_norms, j, j + 1,
                 points, norms, others, other_norms, left, right, row, spare, left,
             )  # fmt: skip
         if squared:

@@ -47,23 +47,21 @@ def _error(every: Float64, some: Float64) -> float:
 def _gradient(proxies: Proxies, rows: npt.NDArray[Any], weights: Float64) -> Float64:
     """sum w g over some rows, a piece of them at a time: pieces and order depend on nothing else."""
     step = max(1, _PIECE // proxies.residuals.shape[1])
-    starts = range(0, len(rows), step)
+    pieces = [slice(start, start + step) for start in range(0, len(rows), step)]
     if proxies.embeddings is not None:
         parts = [
-            _outer(proxies.residuals[piece] * weights[start : start + step, None], proxies.embeddings[piece])
-            for start in starts
-            for piece in (rows[start : start + step],)
+            _outer(proxies.residuals[rows[piece]] * weights[piece, None], proxies.embeddings[rows[piece]])
+            for piece in pieces
         ]
         return np.asarray(np.sum(parts, axis=0))
-    sums = np.zeros((len(starts), proxies.residuals.shape[1]))
+    sums = np.zeros((len(pieces), proxies.residuals.shape[1]))
 
     def work(first: int, last: int) -> None:
-        for place in range(first, last):
-            piece = slice(starts[place], starts[place] + step)
-            _sum(proxies.residuals, rows[piece], weights[piece], sums[place])
+        for piece, total in zip(pieces[first:last], sums[first:last], strict=True):
+            _sum(proxies.residuals, rows[piece], weights[piece], total)
 
     with Crew(os.cpu_count() or 1) as crew:
-        crew.share(len(starts), 1, work)
+        crew.share(len(pieces), 1, work)
     return np.asarray(sums.sum(axis=0))
 
 

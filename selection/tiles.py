@@ -72,20 +72,6 @@ def tile_squares(  # type: ignore[no-untyped-def]
 
 
 @inner
-def row_squares(  # type: ignore[no-untyped-def]
-    points, norms, others, other_norms, i, columns, column_norms, more, more_norms, left, right, out, spare, at
-):
-    """What `tile_squares` does for one row: the same to the last bit, and sooner compiled."""
-    _row_differences(points, i, columns, left, right, out[0, at : at + right - left])
-    if others is not None:
-        _row_differences(others, i, more, left, right, spare[0, : right - left])
-        outer_squares(
-            points, norms, others, other_norms, i, i + 1,
-            columns, column_norms, more, more_norms, left, right, out, spare, at,
-        )  # fmt: skip
-
-
-@inner
 def outer_squares(  # type: ignore[no-untyped-def]
     points,
     norms,
@@ -165,9 +151,7 @@ def _differences(points, top, bottom, columns, left, right, out, at):  # type: i
     """out[i, at + j] = sum_c (x_ci - y_cj)^2, by panels as far as they go, the rest row by row."""
     dim, width, height = len(points), right - left, bottom - top
     down, across = height // LANES, width // LANES
-    if across == 0:
-        down = 0
-    if down:
+    if down and across:
         rows = np.empty((down, min(dim, DEPTH), LANES), np.float32)
         others = np.empty((across, min(dim, DEPTH), LANES), np.float32)
         for start in range(0, dim, DEPTH):

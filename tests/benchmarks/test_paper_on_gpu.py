@@ -5,10 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
-from scripts import run_script
+from scripts import run_script, write_images
 
 import specs
 from orchestrator.preparation import Library, Prepared, prepare
@@ -19,15 +17,7 @@ SMALL = ["model.name=resnet8", "resources.cpus=1", "sweep.grid.selection.fractio
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes, ten images to train on and two to test with."""
-    folder, stream = tmp_path_factory.mktemp("cifar"), np.random.default_rng(0)
-    for split, count in (("train", 10), ("test", 2)):
-        for label in ("cat", "dog"):
-            (folder / split / label).mkdir(parents=True)
-            for number in range(count):
-                pixels = stream.integers(0, 256, (32, 32, 3), np.uint8)
-                Image.fromarray(pixels).save(folder / split / label / f"{number}.png")
-    return folder
+    return write_images(tmp_path_factory.mktemp("cifar"))
 
 
 def command(root: Path, folder: Path, minutes: float) -> list[object]:

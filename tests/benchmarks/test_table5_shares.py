@@ -3,24 +3,16 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from scripts import run_script
+from scripts import run_script, write_images
 
 SMALL = ("training.epochs=2", "training.schedule.milestones=[1]", "dataset.train_per_class=10", "selection.every=1")
 
 
 @pytest.mark.slow
 def test_subsets_have_the_share_asked_for(tmp_path: Path) -> None:
-    stream = np.random.default_rng(0)
-    for split, count in (("train", 10), ("test", 2)):
-        for label in ("cat", "dog"):
-            (tmp_path / "images" / split / label).mkdir(parents=True)
-            for number in range(count):
-                pixels = stream.integers(0, 256, (32, 32, 3), np.uint8)
-                Image.fromarray(pixels).save(tmp_path / "images" / split / label / f"{number}.png")
-    given = ["--root", tmp_path / "images", "--seeds", 1, "--storage", tmp_path / "runs", "--results", tmp_path]
+    given = ["--root", write_images(tmp_path / "images"), "--seeds", 1]
+    given += ["--storage", tmp_path / "runs", "--results", tmp_path]
     given += [part for override in SMALL for part in ("--set", override)]
     ran = run_script("table5_shares.py", *given)
     assert ran.returncode == 0, ran.stderr
