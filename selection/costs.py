@@ -41,11 +41,12 @@ class Costs:
             return self.matrix[rows]
         return _all_pairs(self.ground.some(rows), self.candidates, self.metric.arguments)
 
-    def to_ground(self, chosen: Int64) -> Float32:
-        """Costs of some candidates to all examples, (chosen, ground)."""
+    def to_ground(self, chosen: Int64, rows: Int64 | None = None) -> Float32:
+        """Costs of some candidates to some examples, or all, (chosen, rows)."""
         if self.matrix is not None:
-            return self.matrix[chosen]
-        return _all_pairs(self.candidates.some(chosen), self.ground, self.metric.arguments)
+            return self.matrix[chosen] if rows is None else self.matrix[np.ix_(chosen, rows)]
+        ground = self.ground if rows is None else self.ground.some(rows)
+        return _all_pairs(self.candidates.some(chosen), ground, self.metric.arguments)
 
     def squares(self, j: int) -> Float32:
         """d_ij^2 of a candidate to all examples, (ground,)."""

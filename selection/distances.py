@@ -36,6 +36,11 @@ class Points:
         return self.first.shape[1]
 
     @property
+    def depth(self) -> int:
+        """Coordinates that a pair's distance goes through."""
+        return len(self.first) + len(self.second)
+
+    @property
     def arrays(self) -> tuple[Float32, Float64, Float32 | None, Float64 | None]:
         """As the kernels take them."""
         if not self.second.size:

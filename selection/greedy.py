@@ -26,8 +26,9 @@ from selection.tiles import FROBENIUS
 _SINGLE = 32  # gains computed one by one before many are computed at once
 _BATCH = 64
 _SEEN = 64  # examples by whose costs the first pick and the lengths of lists are guessed
+_LIKELY = 512  # candidates for the first pick, compared by as many examples
 _AT_ONCE = 1 << 20  # costs
-_SHARED = 1 << 19  # entries: while more are left, the threads correct gains together
+_SHARED = float(1 << 19)  # entries: while more are left, the threads correct gains together
 _FEW = 24  # entries for each example and candidate: below this, listing them for the candidates, too, pays
 _DENSE_DIM = 96  # below this, computing a cost again is cheaper than keeping it
 _FRESH_DIM = 1024  # the same where the memory for them has to be made first
@@ -127,10 +128,17 @@ def _first_pick(costs: Costs, state: steps.State, sampler: Sampler | None, most:
 
 
 def _guess(costs: Costs, state: steps.State, rows: Int64, seen: Float32) -> int:
-    """The likely first pick: the best of those that look best by the costs of some examples, seen[i] of rows[i]."""
+    """The likely first pick: the best of those that look best by the costs of some examples, seen[i] of rows[i].
+
+    Fewer and fewer are compared by more and more examples: a wrong guess takes another pass over all pairs.
+    """
     sums = np.einsum("i,ij->j", state.weights[rows], seen)  # BLAS's threads would spin on a while
-    likely = np.argsort(sums, kind="stable")[:_SINGLE]
-    return int(likely[np.einsum("ji,i->j", costs.to_ground(likely), state.weights).argmin()])
+    likely = np.arange(len(sums))
+    for most, some in ((_LIKELY, spread(costs.ground.count, _LIKELY)), (_SINGLE, None)):
+        likely = likely[np.argsort(sums, kind="stable")[:most]]
+        weights = state.weights if some is None else state.weights[some]
+        sums = np.einsum("ji,i->j", costs.to_ground(likely, some), weights)
+    return int(likely[sums.argmin()])
 
 
 def _largest_gain(costs: Costs, state: steps.State) -> tuple[int, Float32]:
@@ -263,8 +271,7 @@ def _difference_steps(
     ground, candidates = costs.ground, costs.candidates
     few = -1 if len(state.squares) else entries_that_pay(ground.count, candidates.count)
     points = ground.arrays, candidates.arrays, costs.metric.arguments, costs.stored
-    depth = len(ground.first) + len(ground.second)
-    shared = np.inf if crew.threads == 1 else float(_SHARED)
+    shared = np.inf if crew.threads == 1 else _SHARED
     by_candidate = None
     _set_gains(state, listed, listed.gains)
     state.numbers[steps.OPERATIONS] = 1  # as far off as after one correction
@@ -272,7 +279,7 @@ def _difference_steps(
         now = options._replace(limit=limit)
         told = steps.REFRESH if by_candidate is None else steps.DONE
         while told in (steps.REFRESH, steps.PICKED):
-            told = steps.by_differences(state, now, pool, *points, listed.arrays, depth, few, shared)
+            told = steps.by_differences(state, now, pool, *points, listed.arrays, ground.depth, few, shared)
             if told == steps.REFRESH:
                 _set_gains(state, listed, listed.added_up(state.nearest_cost, state.weights))
             elif told == steps.PICKED:

@@ -2,11 +2,12 @@
 
 After the first pick these are 4 to 17 % of all pairs (random residuals and Gaussian points, 10 to 64 dimensions), after
 t picks about 1/(5 t) of them. Exact gains can be kept by differences over these lists alone, without distances.
+
+Indices in kernels are unsigned where it counts: others are looked at for being negative, each time.
 """
 
 import threading
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,16 +23,19 @@ from selection.threads import Crew
 
 BYTES = 8  # an entry
 _SIDE = 512  # of a square of pairs at most; a multiple of 64
-_TALL, _NARROW = 64, 16  # rows of a square computed at a time, columns of it turned at a time
-_SQUARES = 4  # for each thread at least, after which lists are put together
-_SEGMENT = 4  # as many squares might be full of entries for which memory is taken at a time
+_TALL, _WIDE = 128, 2048  # of a strip: rows at most whose lists are found together, columns computed at a time
+_SCRATCH = 16 << 20  # bytes of a strip's entries, were all pairs listed
+_TILE = 64  # rows of a square or a strip computed at a time
+_NARROW = 16  # columns of a square turned at a time
+_SHALLOW = 56  # coordinates up to which computing a pair's cost twice takes less time than turning squares
+_Entries = tuple[npt.NDArray[np.int32], Float32]  # candidates and costs
+_Found = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint64], npt.NDArray[np.int32], Float32]
 _PACKED = np.uint64(0x0102040810204080)  # times eight bytes of 0 or 1: the highest byte has them as its bits
-_Entries = tuple[npt.NDArray[np.int32], Float32]  # candidates and costs; of a square: row by row
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Entries of example i: places starts[i] to starts[i] + lengths[i]."""
+    """Entries of example i: places starts[i] to starts[i] + lengths[i]; their candidates ascend."""
 
     starts: Int64  # (ground,)
     lengths: Int64  # (ground,)
@@ -75,38 +79,40 @@ def find_neighbours(
 ) -> Neighbours | None:
     """All entries, or None where there are more than `most`, or far more than `expected`.
 
-    Pairs are gone through square by square. Where the examples are the candidates and memory holds the entries twice, a
-    square below the diagonal is the one above it, turned; elsewhere the lists of some examples after those of others.
+    Strip by strip, the lists of some examples after those of others. Where pairs have many coordinates, the examples
+    are the candidates, and memory holds the entries twice: square by square, one below the diagonal the turned one
+    above it; what the squares hold of each example is put together at last.
     Time O(ground * candidates * dim), half where squares are turned.
     sums (candidates,): becomes sum_i w_i phi_ij, added up in no particular order.
     """
-    room = min(most, 2 * expected + 64 * costs.candidates.count)
-    turning = are_turned(costs.symmetric and costs.matrix is None, expected, most)
-    search = _Search(costs, nearest_cost, weights, most // 2 if turning else room, sums is not None, crew)
-    rows = search.down if turning else -(-_SQUARES * crew.threads // search.across)
-    listed: _Entries | None = None if turning else (crew.empty((room,), np.int32), crew.empty((room,), np.float32))
-    for first in range(0, search.down, rows):
-        last = min(first + rows, search.down)
-        if not search.find(first, last, turning):
-            return None
-        if listed is None:
-            listed = crew.empty((search.used,), np.int32), crew.empty((search.used,), np.float32)
-        search.put_together(first, last, listed)
-    assert listed is not None
-    if sums is not None:
-        sums[:] = search.added_up("sums")
-    return Neighbours(search.starts, search.lengths, *listed, search.added_up("gains"))
+    turning = are_turned(costs.symmetric and costs.matrix is None, costs.ground.depth, expected, most)
+    room = min(most // 2 if turning else most, 2 * expected + 64 * costs.candidates.count)
+    kind = _Squares if turning else _Strips
+    return kind(costs, nearest_cost, weights, room, sums, crew).find()
 
 
-def are_turned(symmetric: bool, expected: int, most: int) -> bool:
+def are_turned(symmetric: bool, depth: int, expected: int, most: int) -> bool:
     """Whether every pair's cost is computed once only."""
-    return symmetric and 2.2 * expected <= most
+    return symmetric and depth > _SHALLOW and 2.2 * expected <= most
 
 
 def working_bytes(n: int) -> int:
     """What one thread works in, beside its entries."""
     side = _side(n)
-    return 4 * side * (side + _TALL + _NARROW) + side + 4 * DEPTH * (side + _TALL)
+    tall = _tall(n, n, 1)
+    square = 4 * side * side + BYTES * 2 * side * side
+    strip = 4 * tall * min(n, _WIDE) + BYTES * tall * n
+    return max(square, strip) + 4 * _TILE * (side + _NARROW) + 4 * DEPTH * (side + _TILE)
+
+
+def index_bytes(n: int) -> int:
+    """What says where the pieces of turned squares are."""
+    return 12 * n * -(-n // _side(n))
+
+
+def _tall(ground: int, candidates: int, threads: int) -> int:
+    """Rows of a strip, a multiple of a vector's length: several strips a thread."""
+    return 16 * max(1, min(_TALL // 16, -(-ground // (16 * 4 * threads)), _SCRATCH // (16 * BYTES * candidates)))
 
 
 def _side(n: int) -> int:
@@ -115,128 +121,127 @@ def _side(n: int) -> int:
 
 
 class _Search:
-    """The entries of all squares, and how they become lists."""
+    """Entries as threads find them: where they go, and what is added up on the way."""
 
-    def __init__(self, costs: Costs, nearest_cost: Float32, weights: Float64, most: int, summing: bool, crew: Crew):
-        self.costs, self.crew, self.most, self.summing = costs, crew, most, summing
-        self.nearest_cost, self.weights = nearest_cost, weights
+    def __init__(
+        self, costs: Costs, nearest_cost: Float32, weights: Float64, room: int, sums: Float64 | None, crew: Crew
+    ):
+        self.costs, self.room, self.sums, self.crew = costs, room, sums, crew
+        self.given = nearest_cost, weights
         self.ground, self.candidates = costs.ground.count, costs.candidates.count
         self.side = _side(max(self.ground, self.candidates))
-        self.down, self.across = -(-self.ground // self.side), -(-self.candidates // self.side)
-        self.starts, self.lengths = np.zeros(self.ground, np.int64), np.zeros(self.ground, np.int64)
+        self.listed: _Entries = crew.empty((room,), np.int32), crew.empty((room,), np.float32)
         self.used = 0
-        self._counts = np.zeros((self.across, self.ground), np.int16)  # of each example in each square
-        self._pieces: dict[tuple[int, int], _Entries] = {}
         self._lock, self._own = threading.Lock(), threading.local()
         self._workers: list[_Worker] = []
 
-    def find(self, first: int, last: int, turning: bool) -> bool:
-        """The entries of some rows of squares; of those at and above the diagonal alone where the others are turned.
-
-        False where they become too many.
-        """
-        squares = [(p, q) for p in range(first, last) for q in range(p if turning else 0, self.across)]
-        for worker in self._workers:
-            worker.rewind()
-
-        def work(number: int, _: int) -> None:
-            if self.used <= self.most:
-                p, q = squares[number]
-                self._find(p, q, turning and p != q)
-
-        self.crew.share(len(squares), 1, work)
-        return self.used <= self.most
-
-    def put_together(self, first: int, last: int, listed: _Entries) -> None:
-        """The lists of some rows of squares, behind those that are there."""
-        top, bottom = first * self.side, min(last * self.side, self.ground)
-        lengths = self._counts[:, top:bottom].sum(axis=0, dtype=np.int64)
-        before = self.used - int(lengths.sum())
-        self.lengths[top:bottom] = lengths
-        self.starts[top:bottom] = before + np.cumsum(lengths) - lengths
-
-        def work(start: int, stop: int) -> None:
-            rows = slice(top + start, top + stop)
-            at, gains = self.starts[rows].copy(), self._worker().gains
-            for q in range(self.across):
-                piece = self._pieces.pop((rows.start // self.side, q))
-                _append_piece(
-                    piece, self._counts[q, rows], self.nearest_cost[rows], self.weights[rows], at, listed, gains
-                )
-
-        self.crew.share(bottom - top, self.side, work)
-
-    def added_up(self, what: Literal["sums", "gains"]) -> Float64:
-        """What the threads have added up."""
-        return np.asarray(np.sum([getattr(worker, what) for worker in self._workers], axis=0))
-
-    def _find(self, p: int, q: int, turned: bool) -> None:
-        costs, counts, worker, side = self.costs, self._counts, self._worker(), self.side
-        top, bottom = p * side, min((p + 1) * side, self.ground)
-        left, right = q * side, min((q + 1) * side, self.candidates)
-        square = top, bottom, left, right
-        tile, at = worker.tile, (0, 0)
-        if costs.matrix is None:
-            fill(costs.ground.arrays, costs.candidates.arrays, costs.metric.arguments, square, tile, worker.spare)
-        else:
-            tile, at = costs.matrix, (top, left)
-        straight, total = _list(
-            tile,
-            at,
-            square,
-            turned,
-            self.nearest_cost,
-            self.weights,
-            (*worker.scratch, *worker.room()),
-            (counts[q, top:bottom], counts[p, left:right] if turned else counts[q, :0]),
-            worker.sums,
-        )
-        self._pieces[p, q] = worker.keep(straight)
-        if turned:
-            self._pieces[q, p] = worker.keep(total - straight)
+    def take(self, count: int) -> int | None:
+        """Where so many entries go; None where there is no room."""
         with self._lock:
-            self.used += total
+            start = self.used
+            self.used += count
+        return start if start + count <= self.room else None
 
-    def _worker(self) -> "_Worker":
+    def worker(self, tile: tuple[int, int], entries: tuple[int, int]) -> "_Worker":
         """This thread's."""
         if not hasattr(self._own, "worker"):
-            self._own.worker = _Worker(self.crew, self.side, self.candidates, self.candidates if self.summing else 0)
+            self._own.worker = _Worker(self, tile, entries)
             self._workers.append(self._own.worker)
         worker: _Worker = self._own.worker
         return worker
 
+    def fill(self, square: tuple[int, int, int, int], worker: "_Worker") -> None:
+        """The costs of a square of pairs."""
+        ground, candidates, metric = self.costs.ground, self.costs.candidates, self.costs.metric
+        fill(ground.arrays, candidates.arrays, metric.arguments, square, worker.tile, worker.spare)
+
+    def lists(self, starts: Int64, lengths: Int64, listed: _Entries) -> Neighbours:
+        """With what the threads have added up."""
+        if self.sums is not None:
+            self.sums[:] = np.sum([worker.sums for worker in self._workers], axis=0)
+        return Neighbours(
+            starts, lengths, *listed, np.asarray(np.sum([worker.gains for worker in self._workers], axis=0))
+        )
+
 
 class _Worker:
-    """What one thread finds entries with, where it keeps them, and what it adds up."""
+    """What one thread finds entries with, and what it adds up."""
 
-    def __init__(self, crew: Crew, side: int, candidates: int, summed: int):
-        self._crew, self._square = crew, 2 * side * side
-        self.tile, self.spare = crew.empty((side, side), np.float32), crew.empty((_TALL, side), np.float32)
-        nearer = crew.empty((side,), np.uint8)
-        self.scratch = crew.empty((_NARROW, side + _NARROW), np.float32), nearer, nearer.view(np.uint64)
-        self.sums, self.gains = np.zeros(summed), np.zeros(candidates)
-        self._segments: list[_Entries] = []
-        self._segment, self._start = 0, 0  # where the next entries go
+    def __init__(self, search: _Search, tile: tuple[int, int], entries: tuple[int, int]):
+        empty, n = search.crew.empty, search.candidates
+        self.tile, self.spare = empty(tile, np.float32), empty((_TILE, search.side + _NARROW), np.float32)
+        nearer = empty((64 * -(-tile[1] // 64),), np.uint8)
+        self.found: _Found = nearer, nearer.view(np.uint64), empty(entries, np.int32), empty(entries, np.float32)
+        self.sums, self.gains = np.zeros(0 if search.sums is None else n), np.zeros(n)
 
-    def rewind(self) -> None:
-        """What was kept is needed no more."""
-        self._segment, self._start = 0, 0
 
-    def room(self) -> _Entries:
-        """Room for the entries of a square and of its turn."""
-        size = _SEGMENT * self._square
-        if self._segments and self._start + self._square > size:
-            self._segment, self._start = self._segment + 1, 0
-        if self._segment == len(self._segments):
-            self._segments.append((self._crew.empty((size,), np.int32), self._crew.empty((size,), np.float32)))
-        candidates, costs = self._segments[self._segment]
-        return candidates[self._start :], costs[self._start :]
+class _Strips(_Search):
+    """Some rows after others, each list in one piece."""
 
-    def keep(self, count: int) -> _Entries:
-        """The first of those that have just been written there."""
-        candidates, costs = self._segments[self._segment]
-        start, self._start = self._start, self._start + count
-        return candidates[start : start + count], costs[start : start + count]
+    def find(self) -> Neighbours | None:
+        """The lists, if there is room for all."""
+        starts, lengths = np.zeros(self.ground, np.int64), np.zeros(self.ground, np.int64)
+        tall = _tall(self.ground, self.candidates, self.crew.threads)
+        wide = min(_WIDE, self.candidates)
+
+        def work(top: int, bottom: int) -> None:
+            if self.used > self.room:
+                return
+            worker = self.worker((tall, wide), (tall, self.candidates))
+            for left in range(0, self.candidates, wide):
+                square = top, bottom, left, min(left + wide, self.candidates)
+                tile, at = worker.tile, (0, 0)
+                if self.costs.matrix is None:
+                    self.fill(square, worker)
+                else:
+                    tile, at = self.costs.matrix, (top, left)
+                _list_strip(tile, at, square, lengths, *self.given, worker.found, worker.sums, worker.gains)
+            start = self.take(int(lengths[top:bottom].sum()))
+            if start is not None:
+                _keep_strip(worker.found, top, starts, lengths[top:bottom], start, self.listed)
+
+        self.crew.share(self.ground, tall, work)
+        return self.lists(starts, lengths, self.listed) if self.used <= self.room else None
+
+
+class _Squares(_Search):
+    """Squares of pairs, each a piece of the lists of its rows and, turned, of those of its columns."""
+
+    def find(self) -> Neighbours | None:
+        """The lists, if there is room for all."""
+        n, side = self.ground, self.side
+        across = -(-n // side)
+        pieces = np.zeros((n, across), np.int64), np.zeros((n, across), np.int32)  # where they are, and how long
+        squares = [(p, q) for p in range(across) for q in range(p, across)]
+
+        def work(number: int, _: int) -> None:
+            if self.used > self.room:
+                return
+            p, q = squares[number]
+            square = p * side, min((p + 1) * side, n), q * side, min((q + 1) * side, n)
+            worker = self.worker((side, side), (1, 2 * side * side))
+            self.fill(square, worker)
+            lines = worker.spare[:_NARROW]
+            total = _list_square(
+                worker.tile, square, lines, pieces[1], *self.given, worker.found, worker.sums, worker.gains
+            )
+            start = self.take(total)
+            if start is not None:
+                _keep_square(worker.found, square, pieces, total, start, self.listed)
+
+        self.crew.share(len(squares), 1, work)
+        return self._put_together(*pieces) if self.used <= self.room else None
+
+    def _put_together(self, starts: Int64, counts: npt.NDArray[np.int32]) -> Neighbours:
+        lengths = counts.sum(axis=1, dtype=np.int64)
+        places = np.cumsum(lengths) - lengths
+        listed = self.crew.empty((self.used,), np.int32), self.crew.empty((self.used,), np.float32)
+
+        def work(first: int, last: int) -> None:
+            _join(starts[first:last], counts[first:last], places[first:last], self.listed, listed)
+
+        self.crew.share(self.ground, self.side, work)
+        return self.lists(places, lengths, listed)
 
 
 @kernel
@@ -244,26 +249,48 @@ def _sum(neighbours, nearest_cost, weights, gains):  # type: ignore[no-untyped-d
     starts, lengths, candidates, costs = neighbours
     for i in range(len(starts)):
         least, weight = np.float64(nearest_cost[i]), weights[i]
-        for place in range(starts[i], starts[i] + lengths[i]):
-            gains[candidates[place]] += weight * (least - np.float64(costs[place]))
+        for place in range(np.uint64(starts[i]), np.uint64(starts[i] + lengths[i])):
+            gains[np.uint64(candidates[place])] += weight * (least - np.float64(costs[place]))
 
 
 @kernel
-def _list(tile, at_tile, square, turned, nearest_cost, weights, scratch, counts, sums):  # type: ignore[no-untyped-def]
-    """Write the entries of a square's rows to scratch, and behind them, where it is turned, too, those of its columns.
+def _list_strip(tile, at, square, lengths, nearest_cost, weights, found, sums, gains):  # type: ignore[no-untyped-def]
+    """Add the entries of some columns to those of a strip's rows, and what there is to add up."""
+    top, bottom, left, right = square
+    upper, first = at
+    nearer, eights, candidates, costs = found
+    for i in range(top, bottom):
+        row, line = tile[upper + i - top, first : first + right - left], i - top
+        scratch = nearer, eights, candidates[line], costs[line]
+        lengths[i] = _append(row, nearest_cost[i], weights[i], left, scratch, lengths[i], gains)
+        if len(sums):
+            _add(row, weights[i], sums[left:right])
 
-    Returns where the rows' and where all end; writes how many each has; adds up what there is to.
+
+@kernel
+def _keep_strip(found, top, starts, lengths, start, listed):  # type: ignore[no-untyped-def]
+    """What a strip's rows have goes to where it stays."""
+    for line in range(len(lengths)):
+        starts[top + line] = start
+        _copy(found[2][line], found[3][line], np.int64(0), lengths[line], listed, start)
+        start += lengths[line]
+
+
+@kernel
+def _list_square(tile, square, lines, counts, nearest_cost, weights, found, sums, gains):  # type: ignore[no-untyped-def]
+    """Find the entries of a square's rows and, if it is not on the diagonal, behind them those of its columns.
+
+    Returns how many they are; notes how many each has; adds up what there is to. lines: to turn columns in.
     """
     top, bottom, left, right = square
-    upper, first = at_tile
-    lines, nearer, eights, found, costs = scratch
-    height, width = bottom - top, right - left
-    place = straight = 0
-    for line in range(height + width if turned else height):
+    side, height, width = len(tile), bottom - top, right - left
+    scratch = found[0], found[1], found[2][0], found[3][0]
+    place = 0
+    for line in range(height + width if top != left else height):
         before = place
         if line < height:
-            row = tile[upper + line, first : first + width]
-            i, j, theirs, at = top + line, left, counts[0], line
+            row = tile[line, :width]
+            i, j = top + line, left
         else:
             at = line - height
             if at % _NARROW == 0:
@@ -271,29 +298,63 @@ def _list(tile, at_tile, square, turned, nearest_cost, weights, scratch, counts,
                     for one in range(_NARROW):  # beyond the width, too: so it is one block of known size
                         lines[one, k] = tile[k, at + one]
             row = lines[at % _NARROW, :height]
-            i, j, theirs = left + at, top, counts[1]
-        place = _append(row, nearest_cost[i], j, found, costs, place, nearer, eights)
-        theirs[at] = place - before
+            i, j = left + at, top
+        place = _append(row, nearest_cost[i], weights[i], j, scratch, place, gains)
+        counts[i, j // side] = place - before
         if len(sums):
             _add(row, weights[i], sums[j : j + len(row)])
-        if line < height:
-            straight = place
-    return straight, place
+    return place
+
+
+@kernel
+def _keep_square(found, square, pieces, total, start, listed):  # type: ignore[no-untyped-def]
+    """What a square has goes to where it stays until all is put together."""
+    top, bottom, left, right = square
+    starts, counts = pieces
+    side = len(found[0])
+    place = start
+    for i in range(top, bottom):
+        starts[i, left // side] = place
+        place += counts[i, left // side]
+    for j in range(left if top != left else right, right):
+        starts[j, top // side] = place
+        place += counts[j, top // side]
+    _copy(found[2][0], found[3][0], np.int64(0), total, listed, start)
+
+
+@kernel
+def _join(starts, counts, places, pieces, listed):  # type: ignore[no-untyped-def]
+    """The pieces of some lists become one."""
+    for i in range(len(places)):
+        to = places[i]
+        for p in range(starts.shape[1]):
+            _copy(pieces[0], pieces[1], starts[i, p], np.int64(counts[i, p]), listed, to)
+            to += counts[i, p]
 
 
 @inner
-def _append(row, least, left, found, costs, place, nearer, eights):  # type: ignore[no-untyped-def]
-    """Add the entries of a piece of a row: 64 comparisons become the bits of one word, so that few branches are missed.
+def _copy(candidates, costs, start, count, listed, to):  # type: ignore[no-untyped-def]
+    for place in range(count):
+        listed[0][to + place] = candidates[start + place]
+    for place in range(count):
+        listed[1][to + place] = costs[start + place]
 
-    Returns the place after them. nearer: bytes to work in, a multiple of 64 and at least as many as the row is long;
-    eights: the same memory, eight at a time.
+
+@inner
+def _append(row, least, weight, left, scratch, place, gains):  # type: ignore[no-untyped-def]
+    """Add the entries of a piece of a row, and what they gain: 64 comparisons become the bits of one word, so that few
+    branches are missed.
+
+    Returns the place after them. scratch: bytes to work in, a multiple of 64 and at least as many as the row is long;
+    the same memory, eight at a time; where candidates and costs go.
     """
+    nearer, eights, found, costs = scratch
     for at in range(len(row)):
         nearer[at] = row[at] <= least
     words = (len(row) + 63) // 64
     for at in range(len(row), 64 * words):
         nearer[at] = 0
-    to = np.uint64(place)  # unsigned: such indices are not looked at for being negative
+    to = np.uint64(place)
     for word in range(words):
         bits = np.uint64(0)
         for byte in range(8):
@@ -303,6 +364,7 @@ def _append(row, least, left, found, costs, place, nearer, eights):  # type: ign
             bits &= bits - np.uint64(1)
             found[to] = np.int32(left) + np.int32(j)
             costs[to] = row[j]
+            gains[np.uint64(left) + j] += weight * (np.float64(least) - np.float64(row[j]))
             to += np.uint64(1)
     return np.int64(to)
 
@@ -318,18 +380,19 @@ def _transpose(neighbours, ends, at, examples, theirs):  # type: ignore[no-untyp
     """Every entry to its candidate. ends: zeros, becomes where the candidates' lists end, behind a zero; at: to use."""
     starts, lengths, candidates, costs = neighbours
     for i in range(len(starts)):
-        for place in range(starts[i], starts[i] + lengths[i]):
-            ends[candidates[place] + 1] += 1
+        for place in range(np.uint64(starts[i]), np.uint64(starts[i] + lengths[i])):
+            ends[np.uint64(candidates[place]) + np.uint64(1)] += 1
     at[0] = 0
     for j in range(1, len(ends)):
         ends[j] += ends[j - 1]
         at[j] = ends[j]
     for i in range(len(starts)):
-        for place in range(starts[i], starts[i] + lengths[i]):
-            j = candidates[place]
-            examples[at[j]] = i
-            theirs[at[j]] = costs[place]
-            at[j] += 1
+        for place in range(np.uint64(starts[i]), np.uint64(starts[i] + lengths[i])):
+            candidate = np.uint64(candidates[place])
+            to = np.uint64(at[candidate])
+            examples[to] = i
+            theirs[to] = costs[place]
+            at[candidate] += 1
 
 
 @intrinsic
@@ -342,36 +405,20 @@ def _lowest(typing, word):  # type: ignore[no-untyped-def]
     return types.uint64(types.uint64), code
 
 
-@kernel
-def _append_piece(piece, counts, nearest_cost, weights, at, listed, gains):  # type: ignore[no-untyped-def]
-    """Put every row's entries of a piece where its list has come to, and add them to their candidates' gains."""
-    candidates, costs = piece
-    entry = np.uint64(0)
-    for i in range(len(counts)):
-        least, weight, to = np.float64(nearest_cost[i]), weights[i], np.uint64(at[i])
-        for _ in range(counts[i]):
-            j, cost = np.uint64(candidates[entry]), costs[entry]
-            listed[0][to] = candidates[entry]
-            listed[1][to] = cost
-            gains[j] += weight * (least - np.float64(cost))
-            entry += np.uint64(1)
-            to += np.uint64(1)
-        at[i] += counts[i]
-
-
 @inner
 def correct(neighbours, i, old, new, weight, running):  # type: ignore[no-untyped-def]
     """Take off what the candidates lose when m_i falls from old to new, and drop those that can gain no more."""
     starts, lengths, candidates, costs = neighbours
     high = np.float64(old)
-    start = starts[i]
+    start, length = np.uint64(starts[i]), np.uint64(lengths[i])
     kept = start
-    for place in range(start, start + lengths[i]):
+    for place in range(start, start + length):
         j, cost = candidates[place], costs[place]
-        running[j] -= weight * (high - np.float64(max(new, cost)))
+        running[np.uint64(j)] -= weight * (high - np.float64(max(new, cost)))
         candidates[kept] = j
         costs[kept] = cost
-        kept += cost <= new
-    dropped = start + lengths[i] - kept
-    lengths[i] = kept - start
+        kept += np.uint64(cost <= new)
+    left = np.int64(kept - start)
+    dropped = lengths[i] - left
+    lengths[i] = left
     return dropped

@@ -15,7 +15,7 @@ from selection.costs import fill
 from selection.distances import measured_points
 from selection.greedi import Partition
 from selection.greedy import entries_that_pay, is_dense
-from selection.neighbours import BYTES, are_turned, working_bytes
+from selection.neighbours import BYTES, are_turned, index_bytes, working_bytes
 from selection.objectives import metric
 from selection.problem import Memory, Objective, Solver
 from selection.threads import KEPT
@@ -24,11 +24,11 @@ from selection.threads import KEPT
 # clustered and Gaussian points of 10 to 64 dimensions (0.04 to 0.14 after the first pick).
 _SHARE, _FALL = 0.13, 0.8
 _CALIBRATION = 3e8  # pairs times dimensions that are computed to measure this machine
-_ENTRY, _SCANNED = 4.5e-9, 1e-9  # seconds to correct one entry, to pass over one candidate
+_ENTRY, _SCANNED = 3e-9, 2e-10  # seconds to correct one entry, to pass over one candidate
 _GAIN = 1e-9  # seconds to add one pair to a gain
 _DRAWN = 1.5e-8  # seconds a candidate and step that a sample takes
 _FRESH = 0.8e-9  # seconds a byte that is used for the first time
-_LISTED = 1.2e-9  # seconds to look whether a pair is an entry, and to list it where it is
+_LISTED = 8e-10  # seconds to look whether a pair is an entry, and to list it where it is
 _ROW = 5.0  # a row of distances takes so much longer than the same pairs in tiles: its points come from memory
 _ROWS, _TILE = 256, (64, 512)  # of the pairs that are computed to measure this machine
 
@@ -165,7 +165,8 @@ def _solve(shape: _Shape, ground: int, candidates: int, k: int, *, limit: int, t
         evaluated += 1.0
     listed = before < k or k == 1
     entries = pairs * _SHARE * before**-_FALL if listed else 0.0
-    turned = are_turned(ground == candidates and not dense, math.ceil(entries), int(max(0.0, limit - kept)) // BYTES)
+    most = int(max(0.0, limit - kept)) // BYTES
+    turned = are_turned(ground == candidates and not dense, depth, math.ceil(entries), most)
     passes = 0.5 if dense else evaluated + listed * (0.5 if turned else 1.0)
     computed = passes * depth * pair + evaluated * _GAIN + listed * _LISTED + dense * _GAIN
     few = entries_that_pay(ground, candidates)
@@ -175,7 +176,7 @@ def _solve(shape: _Shape, ground: int, candidates: int, k: int, *, limit: int, t
     copied = 4 * (ground + candidates * (ground != candidates)) * (2 + dense) * depth
     state = 40 * ground + 60 * candidates + 16 * k
     scratch = threads * (working_bytes(max(ground, candidates)) + 16 * candidates)
-    fresh = kept + BYTES * (1 + turned) * entries
+    fresh = kept + BYTES * (1 + turned) * entries + turned * index_bytes(ground)
     steps = k * candidates * (_SCANNED + (_DRAWN if shape.solver == "stochastic" else 0.0))
     return _Cost(
         seconds=pairs * computed / threads

@@ -19,7 +19,7 @@ from selection.proxies import Float32, Int64
 
 _ROUNDING = 2.0**-53  # of one float64 operation, relative
 _WIDE = 512
-_BLOCK = 256  # values of which the largest is noted
+_BLOCK = 64  # of values, at least
 _MAGNITUDE = np.int64(2**63 - 1)  # all bits of a float64 but its sign
 _LEAST = np.int64(-(2**63))
 DONE, MORE, REFRESH, PICKED = 0, 1, 2, 3
@@ -64,7 +64,7 @@ def by_bounds(state, options, pool, rows, columns, metric, stored, evaluations):
     n = len(state.nearest_cost)
     row, squares = np.empty((1, n), np.float32), np.empty(len(state.squares), np.float32)
     spare = np.empty((1, _WIDE), np.float32)
-    maxima = np.empty(-(-len(state.bounds) // _BLOCK))
+    maxima = _maxima(state.bounds)
     held, seen = -1, 0
     while int(state.numbers[COUNT]) < options.limit:
         step = int(state.numbers[COUNT])
@@ -104,7 +104,7 @@ def by_differences(  # type: ignore[no-untyped-def]
     best_row, best_squares = np.empty((1, n), np.float32), np.empty(len(state.squares), np.float32)
     spare = np.empty((1, _WIDE), np.float32)
     numbers, running = state.numbers, state.bounds
-    maxima = np.empty(-(-c // _BLOCK))
+    maxima = _maxima(running)
     single = n if stored.size else n * (1 + depth // 16)  # cost of one gain computed afresh
     while int(numbers[COUNT]) < options.limit:
         slack = _ROUNDING * numbers[LARGEST] * (2 * n + 2 * numbers[OPERATIONS] + 8)
@@ -144,7 +144,7 @@ def by_entries(state, options, pool, neighbours, by_candidate):  # type: ignore[
     starts, lengths, examples, costs = by_candidate
     n = len(state.nearest_cost)
     numbers, running = state.numbers, state.bounds
-    maxima = np.empty(-(-len(running) // _BLOCK))
+    maxima = _maxima(running)
     while int(numbers[COUNT]) < options.limit:
         slack = _ROUNDING * numbers[LARGEST] * (2 * n + 2 * numbers[OPERATIONS] + 8)
         highest = _largest(running, pool, maxima)
@@ -165,8 +165,8 @@ def by_entries(state, options, pool, neighbours, by_candidate):  # type: ignore[
         state.left[best] = False
         running[best] = -np.inf
         count = 0
-        for place in range(starts[best], starts[best] + lengths[best]):
-            i, cost = examples[place], costs[place]
+        for place in range(np.uint64(starts[best]), np.uint64(starts[best] + lengths[best])):
+            i, cost = np.uint64(examples[place]), costs[place]
             if cost < state.nearest_cost[i]:
                 state.changed[count], state.before[count] = i, state.nearest_cost[i]
                 count += 1
@@ -185,8 +185,8 @@ def _listed_gain(state, by_candidate, j):  # type: ignore[no-untyped-def]
     """`gain`, to the last bit: the examples that are not listed add nothing."""
     starts, lengths, examples, costs = by_candidate
     total = 0.0
-    for place in range(starts[j], starts[j] + lengths[j]):
-        i = examples[place]
+    for place in range(np.uint64(starts[j]), np.uint64(starts[j] + lengths[j])):
+        i = np.uint64(examples[place])
         total += state.weights[i] * max(0.0, np.float64(state.nearest_cost[i]) - np.float64(costs[place]))
     return total
 
@@ -248,22 +248,52 @@ def is_covered(state, options):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _largest(values, pool, maxima):  # type: ignore[no-untyped-def]
-    """The largest value, of all or of a pool; of all, maxima[b] becomes the largest of block b.
+def _maxima(values):  # type: ignore[no-untyped-def]
+    """The largest value of each block."""
+    block = _block(values)
+    maxima = np.empty(-(-len(values) // block))
+    for b in range(len(maxima)):
+        maxima[b] = _maximum(values[b * block : (b + 1) * block])
+    return maxima
 
-    By keys, since a maximum of integers is taken several at a time, and one of floats is not.
+
+@inner
+def _largest(values, pool, maxima):  # type: ignore[no-untyped-def]
+    """The largest value, of all or of a pool; of all, by the blocks' maxima.
+
+    Values only fall, so a maximum that was true before is a bound: blocks are gone through anew while theirs is the
+    largest, most often a few. O(sqrt(n)) each.
     """
-    top = _LEAST
-    for j in pool:
-        top = max(top, _key(_bits(values[j])))
-    if len(pool) == 0:
-        for b in range(len(maxima)):
-            high = _LEAST
-            for j in range(b * _BLOCK, min((b + 1) * _BLOCK, len(values))):
-                high = max(high, _key(_bits(values[j])))
-            maxima[b] = _float(_key(high))
-            top = max(top, high)
-    return _float(_key(top))
+    if len(pool):
+        top = _LEAST
+        for j in pool:
+            top = max(top, _key(_bits(values[j])))
+        return _float(_key(top))
+    block = _block(values)
+    while True:
+        b = 0
+        for other in range(1, len(maxima)):
+            if maxima[other] > maxima[b]:
+                b = other
+        high = _maximum(values[b * block : (b + 1) * block])
+        if high == maxima[b]:
+            return high
+        maxima[b] = high
+
+
+@inner
+def _maximum(values):  # type: ignore[no-untyped-def]
+    """By keys: a maximum of integers is taken several at a time, and one of floats is not."""
+    high = _LEAST
+    for j in range(len(values)):
+        high = max(high, _key(_bits(values[j])))
+    return _float(_key(high))
+
+
+@inlined
+def _block(values):  # type: ignore[no-untyped-def]
+    """How many values a block has: about as many as there are blocks."""
+    return _BLOCK * math.ceil(math.sqrt(len(values)) / _BLOCK)
 
 
 @inlined
@@ -290,16 +320,17 @@ def _float(typing, bits):  # type: ignore[no-untyped-def]
 
 @inner
 def _at_least(floor, largest, values, pool, maxima):  # type: ignore[no-untyped-def]
-    """The first of the largest, and how many are at least floor, which is not above it; maxima by `_largest`."""
+    """The first of the largest, and how many are at least floor, which is not above it; maxima after `_largest`."""
     best, count = -1, 0
     for j in pool:
         if values[j] >= floor:
             count += 1
             best = j if best < 0 and values[j] == largest else best
     if len(pool) == 0:
+        block = _block(values)
         for b in range(len(maxima)):
             if maxima[b] >= floor:
-                for j in range(b * _BLOCK, min((b + 1) * _BLOCK, len(values))):
+                for j in range(b * block, min((b + 1) * block, len(values))):
                     if values[j] >= floor:
                         count += 1
                         best = j if best < 0 and values[j] == largest else best
