@@ -6,6 +6,7 @@ t picks about 1/(5 t) of them. Exact gains can be kept by differences over these
 Indices in kernels are unsigned where it counts: others are looked at for being negative, each time.
 """
 
+import math
 import threading
 from dataclasses import dataclass
 
@@ -96,12 +97,12 @@ def are_turned(symmetric: bool, depth: int, expected: int, most: int) -> bool:
     return symmetric and depth > _SHALLOW and 2.2 * expected <= most
 
 
-def working_bytes(n: int) -> int:
-    """What one thread works in, beside its entries."""
+def working_bytes(n: int, share: float) -> int:
+    """What one thread works in, beside its entries, `share` of all pairs: rows differ, so some have twice as many."""
     side = _side(n)
     tall = _tall(n, n, 1)
     square = 4 * side * side + BYTES * 2 * side * side
-    strip = 4 * tall * min(n, _WIDE) + BYTES * tall * n
+    strip = 4 * tall * min(n, _WIDE) + BYTES * math.ceil(tall * n * min(1.0, 2 * share))
     return max(square, strip) + 4 * _TILE * (side + _NARROW) + 4 * DEPTH * (side + _TILE)
 
 
@@ -111,8 +112,9 @@ def index_bytes(n: int) -> int:
 
 
 def _tall(ground: int, candidates: int, threads: int) -> int:
-    """Rows of a strip, a multiple of a vector's length: several strips a thread."""
-    return 16 * max(1, min(_TALL // 16, -(-ground // (16 * 4 * threads)), _SCRATCH // (16 * BYTES * candidates)))
+    """Rows of a strip, a multiple of a vector's length: several strips a thread, few rows where lists may be long."""
+    tall = min(_TALL, 16 * -(-ground // (16 * 4 * threads)))
+    return tall if BYTES * tall * candidates <= _SCRATCH else min(tall, _TILE)
 
 
 def _side(n: int) -> int:

@@ -175,7 +175,7 @@ def _solve(shape: _Shape, ground: int, candidates: int, k: int, *, limit: int, t
     corrected = pairs * _SHARE / _FALL * before**-_FALL * _ENTRY if listed else 0.0
     copied = 4 * (ground + candidates * (ground != candidates)) * (2 + dense) * depth
     state = 40 * ground + 60 * candidates + 16 * k
-    scratch = threads * (working_bytes(max(ground, candidates)) + 16 * candidates)
+    scratch = threads * (working_bytes(max(ground, candidates), entries / pairs) + 16 * candidates)
     fresh = kept + BYTES * (1 + turned) * entries + turned * index_bytes(ground)
     steps = k * candidates * (_SCANNED + (_DRAWN if shape.solver == "stochastic" else 0.0))
     return _Cost(
