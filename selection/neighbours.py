@@ -28,9 +28,9 @@ _TALL, _WIDE = 128, 2048  # of a strip: rows at most whose lists are found toget
 _SCRATCH = 16 << 20  # bytes of a strip's entries, were all pairs listed
 _TILE = 64  # rows of a square or a strip computed at a time
 _NARROW = 16  # columns of a square turned at a time
-_SHALLOW = 56  # coordinates up to which computing a pair's cost twice takes less time than turning squares
+_SEGMENT = 4  # as many squares might be full of entries for which memory is taken at a time
+_SHALLOW = 20  # coordinates up to which computing a pair's cost twice takes less time than turning squares
 _Entries = tuple[npt.NDArray[np.int32], Float32]  # candidates and costs
-_Found = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint64], npt.NDArray[np.int32], Float32]
 _PACKED = np.uint64(0x0102040810204080)  # times eight bytes of 0 or 1: the highest byte has them as its bits
 
 
@@ -101,14 +101,9 @@ def working_bytes(n: int, share: float) -> int:
     """What one thread works in, beside its entries, `share` of all pairs: rows differ, so some have twice as many."""
     side = _side(n)
     tall = _tall(n, n, 1)
-    square = 4 * side * side + BYTES * 2 * side * side
+    square = 4 * side * side
     strip = 4 * tall * min(n, _WIDE) + BYTES * math.ceil(tall * n * min(1.0, 2 * share))
     return max(square, strip) + 4 * _TILE * (side + _NARROW) + 4 * DEPTH * (side + _TILE)
-
-
-def index_bytes(n: int) -> int:
-    """What says where the pieces of turned squares are."""
-    return 12 * n * -(-n // _side(n))
 
 
 def _tall(ground: int, candidates: int, threads: int) -> int:
@@ -132,22 +127,25 @@ class _Search:
         self.given = nearest_cost, weights
         self.ground, self.candidates = costs.ground.count, costs.candidates.count
         self.side = _side(max(self.ground, self.candidates))
-        self.listed: _Entries = crew.empty((room,), np.int32), crew.empty((room,), np.float32)
         self.used = 0
         self._lock, self._own = threading.Lock(), threading.local()
         self._workers: list[_Worker] = []
 
     def take(self, count: int) -> int | None:
-        """Where so many entries go; None where there is no room."""
+        """Where so many entries go, were they all in a row; None where there is no room."""
         with self._lock:
             start = self.used
             self.used += count
         return start if start + count <= self.room else None
 
-    def worker(self, tile: tuple[int, int], entries: tuple[int, int]) -> "_Worker":
+    def empty(self, count: int) -> _Entries:
+        """Room for entries."""
+        return self.crew.empty((count,), np.int32), self.crew.empty((count,), np.float32)
+
+    def worker(self, tile: tuple[int, int]) -> "_Worker":
         """This thread's."""
         if not hasattr(self._own, "worker"):
-            self._own.worker = _Worker(self, tile, entries)
+            self._own.worker = _Worker(self, tile)
             self._workers.append(self._own.worker)
         worker: _Worker = self._own.worker
         return worker
@@ -169,12 +167,16 @@ class _Search:
 class _Worker:
     """What one thread finds entries with, and what it adds up."""
 
-    def __init__(self, search: _Search, tile: tuple[int, int], entries: tuple[int, int]):
-        empty, n = search.crew.empty, search.candidates
-        self.tile, self.spare = empty(tile, np.float32), empty((_TILE, search.side + _NARROW), np.float32)
-        nearer = empty((64 * -(-tile[1] // 64),), np.uint8)
-        self.found: _Found = nearer, nearer.view(np.uint64), empty(entries, np.int32), empty(entries, np.float32)
+    def __init__(self, search: _Search, tile: tuple[int, int]):
+        self.crew, n = search.crew, search.candidates
+        self.tile = self.crew.empty(tile, np.float32)
+        self.spare = self.crew.empty((_TILE, search.side + _NARROW), np.float32)
+        nearer = self.crew.empty((64 * -(-tile[1] // 64),), np.uint8)
+        self.compared = nearer, nearer.view(np.uint64)
         self.sums, self.gains = np.zeros(0 if search.sums is None else n), np.zeros(n)
+        self.lists: _Entries | None = None  # of a strip: those of each row
+        self.room: _Entries | None = None  # for squares
+        self.at = 0  # where the next square's entries go
 
 
 class _Strips(_Search):
@@ -182,14 +184,21 @@ class _Strips(_Search):
 
     def find(self) -> Neighbours | None:
         """The lists, if there is room for all."""
-        starts, lengths = np.zeros(self.ground, np.int64), np.zeros(self.ground, np.int64)
+        starts, lengths, listed = (
+            np.zeros(self.ground, np.int64),
+            np.zeros(self.ground, np.int64),
+            self.empty(self.room),
+        )
         tall = _tall(self.ground, self.candidates, self.crew.threads)
         wide = min(_WIDE, self.candidates)
 
         def work(top: int, bottom: int) -> None:
             if self.used > self.room:
                 return
-            worker = self.worker((tall, wide), (tall, self.candidates))
+            worker = self.worker((tall, wide))
+            if worker.lists is None:
+                shape = tall, self.candidates
+                worker.lists = self.crew.empty(shape, np.int32), self.crew.empty(shape, np.float32)
             for left in range(0, self.candidates, wide):
                 square = top, bottom, left, min(left + wide, self.candidates)
                 tile, at = worker.tile, (0, 0)
@@ -197,13 +206,14 @@ class _Strips(_Search):
                     self.fill(square, worker)
                 else:
                     tile, at = self.costs.matrix, (top, left)
-                _list_strip(tile, at, square, lengths, *self.given, worker.found, worker.sums, worker.gains)
+                scratch = *worker.compared, *worker.lists
+                _list_strip(tile, at, square, lengths, *self.given, scratch, worker.sums, worker.gains)
             start = self.take(int(lengths[top:bottom].sum()))
             if start is not None:
-                _keep_strip(worker.found, top, starts, lengths[top:bottom], start, self.listed)
+                _keep_strip(worker.lists, top, starts, lengths[top:bottom], start, listed)
 
         self.crew.share(self.ground, tall, work)
-        return self.lists(starts, lengths, self.listed) if self.used <= self.room else None
+        return self.lists(starts, lengths, listed) if self.used <= self.room else None
 
 
 class _Squares(_Search):
@@ -213,37 +223,48 @@ class _Squares(_Search):
         """The lists, if there is room for all."""
         n, side = self.ground, self.side
         across = -(-n // side)
-        pieces = np.zeros((n, across), np.int64), np.zeros((n, across), np.int32)  # where they are, and how long
+        self.counts = np.zeros((across, n), np.int16)  # of each example in each square
+        self.pieces: dict[tuple[int, int], _Entries] = {}
         squares = [(p, q) for p in range(across) for q in range(p, across)]
 
         def work(number: int, _: int) -> None:
-            if self.used > self.room:
-                return
-            p, q = squares[number]
-            square = p * side, min((p + 1) * side, n), q * side, min((q + 1) * side, n)
-            worker = self.worker((side, side), (1, 2 * side * side))
-            self.fill(square, worker)
-            lines = worker.spare[:_NARROW]
-            total = _list_square(
-                worker.tile, square, lines, pieces[1], *self.given, worker.found, worker.sums, worker.gains
-            )
-            start = self.take(total)
-            if start is not None:
-                _keep_square(worker.found, square, pieces, total, start, self.listed)
+            if self.used <= self.room:
+                self._find(*squares[number])
 
         self.crew.share(len(squares), 1, work)
-        return self._put_together(*pieces) if self.used <= self.room else None
+        return self._put_together() if self.used <= self.room else None
 
-    def _put_together(self, starts: Int64, counts: npt.NDArray[np.int32]) -> Neighbours:
-        lengths = counts.sum(axis=1, dtype=np.int64)
-        places = np.cumsum(lengths) - lengths
-        listed = self.crew.empty((self.used,), np.int32), self.crew.empty((self.used,), np.float32)
+    def _find(self, p: int, q: int) -> None:
+        n, side, counts = self.ground, self.side, self.counts
+        worker = self.worker((side, side))
+        square = top, bottom, left, right = p * side, min((p + 1) * side, n), q * side, min((q + 1) * side, n)
+        self.fill(square, worker)
+        if worker.room is None or len(worker.room[0]) - worker.at < 2 * side * side:
+            worker.room, worker.at = self.empty(_SEGMENT * 2 * side * side), 0
+        candidates, costs = worker.room[0][worker.at :], worker.room[1][worker.at :]
+        scratch = *worker.compared, candidates, costs
+        lines = worker.spare[:_NARROW]
+        theirs = counts[q, top:bottom], counts[p, left:right]
+        straight, total = _list_square(
+            worker.tile, square, lines, theirs, *self.given, scratch, worker.sums, worker.gains
+        )
+        worker.at += total
+        self.take(total)
+        self.pieces[p, q] = candidates[:straight], costs[:straight]
+        if p != q:
+            self.pieces[q, p] = candidates[straight:total], costs[straight:total]
 
-        def work(first: int, last: int) -> None:
-            _join(starts[first:last], counts[first:last], places[first:last], self.listed, listed)
+    def _put_together(self) -> Neighbours:
+        lengths = self.counts.sum(axis=0, dtype=np.int64)
+        starts, listed = np.cumsum(lengths) - lengths, self.empty(self.used)
+
+        def work(top: int, bottom: int) -> None:
+            at = starts[top:bottom].copy()
+            for q in range(len(self.counts)):
+                _append_piece(self.pieces[top // self.side, q], self.counts[q, top:bottom], at, listed)
 
         self.crew.share(self.ground, self.side, work)
-        return self.lists(places, lengths, listed)
+        return self.lists(starts, lengths, listed)
 
 
 @kernel
@@ -256,43 +277,47 @@ def _sum(neighbours, nearest_cost, weights, gains):  # type: ignore[no-untyped-d
 
 
 @kernel
-def _list_strip(tile, at, square, lengths, nearest_cost, weights, found, sums, gains):  # type: ignore[no-untyped-def]
+def _list_strip(tile, at, square, lengths, nearest_cost, weights, scratch, sums, gains):  # type: ignore[no-untyped-def]
     """Add the entries of some columns to those of a strip's rows, and what there is to add up."""
     top, bottom, left, right = square
     upper, first = at
-    nearer, eights, candidates, costs = found
+    nearer, eights, candidates, costs = scratch
     for i in range(top, bottom):
         row, line = tile[upper + i - top, first : first + right - left], i - top
-        scratch = nearer, eights, candidates[line], costs[line]
-        lengths[i] = _append(row, nearest_cost[i], weights[i], left, scratch, lengths[i], gains)
+        its = nearer, eights, candidates[line], costs[line]
+        lengths[i] = _append(row, nearest_cost[i], weights[i], left, its, lengths[i], gains)
         if len(sums):
             _add(row, weights[i], sums[left:right])
 
 
 @kernel
-def _keep_strip(found, top, starts, lengths, start, listed):  # type: ignore[no-untyped-def]
+def _keep_strip(lists, top, starts, lengths, start, listed):  # type: ignore[no-untyped-def]
     """What a strip's rows have goes to where it stays."""
     for line in range(len(lengths)):
         starts[top + line] = start
-        _copy(found[2][line], found[3][line], np.int64(0), lengths[line], listed, start)
+        to = start
+        for place in range(lengths[line]):
+            listed[0][to + place] = lists[0][line, place]
+        for place in range(lengths[line]):
+            listed[1][to + place] = lists[1][line, place]
         start += lengths[line]
 
 
 @kernel
-def _list_square(tile, square, lines, counts, nearest_cost, weights, found, sums, gains):  # type: ignore[no-untyped-def]
+def _list_square(tile, square, lines, counts, nearest_cost, weights, scratch, sums, gains):  # type: ignore[no-untyped-def]
     """Find the entries of a square's rows and, if it is not on the diagonal, behind them those of its columns.
 
-    Returns how many they are; notes how many each has; adds up what there is to. lines: to turn columns in.
+    Returns where the rows' and where all end; notes how many each has; adds up what there is to. lines: to turn columns
+    in.
     """
     top, bottom, left, right = square
-    side, height, width = len(tile), bottom - top, right - left
-    scratch = found[0], found[1], found[2][0], found[3][0]
-    place = 0
+    height, width = bottom - top, right - left
+    place = straight = 0
     for line in range(height + width if top != left else height):
         before = place
         if line < height:
             row = tile[line, :width]
-            i, j = top + line, left
+            i, j, theirs, at = top + line, left, counts[0], line
         else:
             at = line - height
             if at % _NARROW == 0:
@@ -300,46 +325,29 @@ def _list_square(tile, square, lines, counts, nearest_cost, weights, found, sums
                     for one in range(_NARROW):  # beyond the width, too: so it is one block of known size
                         lines[one, k] = tile[k, at + one]
             row = lines[at % _NARROW, :height]
-            i, j = left + at, top
+            i, j, theirs = left + at, top, counts[1]
         place = _append(row, nearest_cost[i], weights[i], j, scratch, place, gains)
-        counts[i, j // side] = place - before
+        theirs[at] = place - before
         if len(sums):
             _add(row, weights[i], sums[j : j + len(row)])
-    return place
+        if line < height:
+            straight = place
+    return straight, place
 
 
 @kernel
-def _keep_square(found, square, pieces, total, start, listed):  # type: ignore[no-untyped-def]
-    """What a square has goes to where it stays until all is put together."""
-    top, bottom, left, right = square
-    starts, counts = pieces
-    side = len(found[0])
-    place = start
-    for i in range(top, bottom):
-        starts[i, left // side] = place
-        place += counts[i, left // side]
-    for j in range(left if top != left else right, right):
-        starts[j, top // side] = place
-        place += counts[j, top // side]
-    _copy(found[2][0], found[3][0], np.int64(0), total, listed, start)
-
-
-@kernel
-def _join(starts, counts, places, pieces, listed):  # type: ignore[no-untyped-def]
-    """The pieces of some lists become one."""
-    for i in range(len(places)):
-        to = places[i]
-        for p in range(starts.shape[1]):
-            _copy(pieces[0], pieces[1], starts[i, p], np.int64(counts[i, p]), listed, to)
-            to += counts[i, p]
-
-
-@inner
-def _copy(candidates, costs, start, count, listed, to):  # type: ignore[no-untyped-def]
-    for place in range(count):
-        listed[0][to + place] = candidates[start + place]
-    for place in range(count):
-        listed[1][to + place] = costs[start + place]
+def _append_piece(piece, counts, at, listed):  # type: ignore[no-untyped-def]
+    """Put every row's entries of a piece where its list has come to."""
+    candidates, costs = piece
+    entry = np.uint64(0)
+    for i in range(len(counts)):
+        to = np.uint64(at[i])
+        for _ in range(counts[i]):
+            listed[0][to] = candidates[entry]
+            listed[1][to] = costs[entry]
+            entry += np.uint64(1)
+            to += np.uint64(1)
+        at[i] += counts[i]
 
 
 @inner

@@ -15,7 +15,7 @@ from selection.costs import fill
 from selection.distances import measured_points
 from selection.greedi import Partition
 from selection.greedy import entries_that_pay, is_dense
-from selection.neighbours import BYTES, are_turned, index_bytes, working_bytes
+from selection.neighbours import BYTES, are_turned, working_bytes
 from selection.objectives import metric
 from selection.problem import Memory, Objective, Solver
 from selection.threads import KEPT
@@ -176,7 +176,7 @@ def _solve(shape: _Shape, ground: int, candidates: int, k: int, *, limit: int, t
     copied = 4 * (ground + candidates * (ground != candidates)) * (2 + dense) * depth
     state = 40 * ground + 60 * candidates + 16 * k
     scratch = threads * (working_bytes(max(ground, candidates), entries / pairs) + 16 * candidates)
-    fresh = kept + BYTES * (1 + turned) * entries + turned * index_bytes(ground)
+    fresh = kept + BYTES * (1 + turned) * entries
     steps = k * candidates * (_SCANNED + (_DRAWN if shape.solver == "stochastic" else 0.0))
     return _Cost(
         seconds=pairs * computed / threads
