@@ -73,6 +73,15 @@ class RandomFlip(Section):
     probability: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="Chance that an image is mirrored.")
 
 
+class RandomRotation(Section):
+    """Rotate about the centre, by the nearest pixels; what comes from outside the image is black."""
+
+    name: Literal["random_rotation"] = Field(description="Which operation.")
+    degrees: Annotated[float, Field(gt=0, le=180)] = Field(
+        15.0, description="Largest angle: it is drawn uniformly between that to either side."
+    )
+
+
 class AutoAugment(Section):
     """AutoAugment (Cubuk et al., 2019): one of a policy's sub-policies, drawn for each image."""
 
@@ -214,6 +223,7 @@ Operation = Annotated[
         | CenterCrop
         | Resize
         | RandomFlip
+        | RandomRotation
         | AutoAugment
         | RandAugment
         | CutOut

@@ -14,7 +14,7 @@ MILESTONES = "should be a list, not empty (each an integer, at least 1)"
 SCHEDULES = "should be one of constant, cosine, milestones, by name or as {name: …}"
 OPERATIONS = (
     "augmix, autoaugment, center_crop, cutout, loss_guided, noise, perturb, randaugment, random_crop, random_flip, "
-    "random_resized_crop, resize"
+    "random_resized_crop, random_rotation, resize"
 )
 MODEL = "name, width, dropout, stem, pretrained, download"
 STRATEGIES = "allowed: none, random, max_loss, coreset, full"

@@ -71,7 +71,7 @@ DATA = {
     "table6_tinyimagenet": ("tiny_imagenet", 0.0, 1, False, 56, ["autoaugment imagenet"]),
     "figure2_cifar10": ("cifar10", 0.0, 1, False, None, ["loss_guided"]),
     "figure2_svhn": ("svhn", 0.0, 1, False, None, ["loss_guided"]),
-    "figure3_cifar10": ("cifar10", 0.0, 1, False, None, ["autoaugment cifar10"]),
+    "figure3_cifar10": ("cifar10", 0.0, 1, False, None, ["random_rotation", "autoaugment cifar10"]),
     "figure1_mnist_mlp": ("mnist", 0.0, 1, False, None, []),
     "figure1_cifar10_resnet20": ("cifar10", 0.0, 1, False, None, []),
     "weak_only": ("cifar10", 0.0, 1, False, None, []),

@@ -18,6 +18,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     "center_crop": {"size": 6},
     "resize": {"size": 6},
     "random_flip": {"probability": 0.25},
+    "random_rotation": {"degrees": 30},
     "autoaugment": {"policy": "svhn"},
     "randaugment": {"num_ops": 1, "magnitude": 3},
     "cutout": {"size": 3},

@@ -6,17 +6,20 @@ import numpy as np
 import pytest
 import torch
 from augmented import drawn, images, operation
+from scipy.stats import kstest
 from small_trials import trial
 from torchvision.transforms import v2
 
 from specs.augmentation import Augmentation, Operation
 from workers.augmentation import Augmenter, check_augmentation, check_operations
+from workers.augmentation.draws import Draws
 from workers.checks import TrialCheckError, check_model
 from workers.data import ImageData
 
 OPERATIONS: dict[str, dict[str, Any]] = {
     "random_crop": {},
     "random_flip": {},
+    "random_rotation": {},
     "cutout": {},
     "autoaugment": {},
     "randaugment": {},
@@ -128,6 +131,21 @@ def test_flip_has_torchvisions_distribution(probability: float) -> None:
     possible = [image[0].numpy().tobytes(), v2.functional.horizontal_flip(image[0]).numpy().tobytes()]
     ours = [flip.numpy().tobytes() for flip in drawn("random_flip", image, draws, probability=probability)]
     np.testing.assert_allclose(frequencies(ours, possible), [1 - probability, probability], atol=4.5 * 0.008)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 9, 14)])
+def test_a_rotation_is_torchvisions_by_an_angle_of_its_own(shape: tuple[int, int, int]) -> None:
+    """Every image is found among torchvision's rotations by the angle that was drawn for it; these are uniform."""
+    channels, height, width = shape
+    batch = torch.randint(0, 256, (64, channels, height, width), dtype=torch.uint8, generator=torch.Generator())
+    ids, none = np.arange(64), np.zeros(64, np.int64)
+    spec = operation("random_rotation", degrees=40.0)
+    ours = Augmenter([spec])(batch, ids, none, seed=3, epoch=2)
+    angles = 80.0 * Draws(3, 2, ids, none, 0).uniform(0) - 40.0
+    for image, angle, found in zip(batch, angles.tolist(), ours, strict=True):
+        assert torch.equal(v2.functional.rotate(image, angle), found)
+    many = 80.0 * Draws(3, 2, np.arange(4000), np.zeros(4000, np.int64), 0).uniform(0) - 40.0
+    assert kstest(many, "uniform", (-40, 80)).pvalue > 1e-4
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 6])

@@ -17,6 +17,7 @@ from specs.augmentation import (
     RandomCrop,
     RandomFlip,
     RandomResizedCrop,
+    RandomRotation,
     Resize,
 )
 from workers.augmentation.cropping import Crop, Flip, MiddleCrop, ResizedCrop
@@ -25,6 +26,7 @@ from workers.augmentation.holes import Hole
 from workers.augmentation.mixing import ChainMix
 from workers.augmentation.perturbing import BoundedNoise, Perturbation
 from workers.augmentation.policies import AutoAugmentation, RandAugmentation
+from workers.augmentation.warping import Rotation
 
 Step = Callable[[torch.Tensor, Draws], torch.Tensor]
 
@@ -62,6 +64,8 @@ def _prepared(operation: Operation) -> Step:
             return MiddleCrop(operation)
         case RandomFlip():
             return Flip(operation)
+        case RandomRotation():
+            return Rotation(operation)
         case CutOut():
             return Hole(operation)
         case AutoAugment():

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from workers.augmentation.draws import Float64, to_device
+from specs.augmentation import RandomRotation
+from workers.augmentation.draws import Draws, Float64, to_device
 
 WARPS = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
 
@@ -56,3 +57,14 @@ def warp(images: torch.Tensor, maps: Float64, interpolation: str) -> torch.Tenso
     grid = (across * columns + down * rows[:, None]).add_(shift).permute(0, 2, 3, 1)
     moved = functional.grid_sample(images.float(), grid, interpolation, "zeros", align_corners=False)
     return (moved if interpolation == "nearest" else moved.round_()).to(torch.uint8)
+
+
+class Rotation:
+    """Each image about its centre, by an angle of its own."""
+
+    def __init__(self, operation: RandomRotation):
+        self.degrees = operation.degrees
+
+    def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
+        angles = self.degrees * (2.0 * draws.uniform(0) - 1.0)
+        return warp(images, inverse_map("Rotate", angles, *images.shape[2:]), "nearest")
