@@ -10,7 +10,7 @@ import torch
 
 from selection.mapper import Mapper, SerialMapper
 from specs import TrialSpec, trial_id
-from workers.data import load_images
+from workers.data import ImageData, load_images
 from workers.group import Alone, Group
 from workers.loop import Context, Epoch, train
 from workers.records import TrialError, trial_key
@@ -32,15 +32,21 @@ class Assignment:
 
 
 def run(
-    assignment: Assignment, group: Group | None = None, notify: Callable[[str], None] | None = None
+    assignment: Assignment,
+    group: Group | None = None,
+    notify: Callable[[str], None] | None = None,
+    images: ImageData | None = None,
 ) -> Iterator[Epoch]:
     """Run an assigned trial in this process (or this process's part of it), epoch by epoch.
 
-    `notify` is told what the user should know, such as a damaged checkpoint; the log is, if it is left out.
+    `notify` is told what the user should know, such as a damaged checkpoint or how far fetching the data is; the log
+    is, if it is left out. `images`: the data set, where it is loaded already.
     Raises RuntimeError where data or pretrained weights are others here than where the trial was prepared.
     """
     spec = assignment.spec
-    images, weights = load_images(spec.dataset, reached=True), read_weights(spec.model)
+    notify = notify or log.warning
+    images = images or load_images(spec.dataset, notify=notify, reached=True)
+    weights = read_weights(spec.model)
     found = trial_id(spec, images.fingerprint, weights.fingerprint if weights else "")
     if found != assignment.trial_id:
         raise RuntimeError(
@@ -56,7 +62,7 @@ def run(
         device=device_of(spec),
         group=group or Alone(),
         concurrent=assignment.concurrent,
-        notify=notify or log.warning,
+        notify=notify,
     )
     yield from train(spec, context)
 

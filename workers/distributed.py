@@ -53,8 +53,8 @@ class _Failure:
         return error
 
 
-def run_distributed(assignment: Assignment, notify: Callable[[str], None]) -> Iterator[Epoch]:
-    """Run a trial on `resources.workers` processes of its own, yielding its epochs as they end.
+def run_distributed(assignment: Assignment, notify: Callable[[str], None]) -> Iterator[Epoch | None]:
+    """Run a trial on `resources.workers` processes of its own, yielding its epochs as they end, and None after a note.
 
     Raises WorkerError with the message of the first worker that raised; where a worker's process died, however the
     others took it, TrainingFailedError. The trial can be run again from its last checkpoint.
@@ -103,7 +103,7 @@ def _fit(trainer: Any, ended: list[BaseException | None]) -> None:
 
 def _epochs(
     queue: Queue, thread: threading.Thread, ended: list[BaseException | None], notify: Callable[[str], None]
-) -> Iterator[Epoch]:
+) -> Iterator[Epoch | None]:
     failures: list[_Failure] = []
     while True:
         over = not thread.is_alive()
@@ -117,6 +117,7 @@ def _epochs(
             yield item
         elif isinstance(item, _Note):
             notify(item.text)
+            yield None
         else:
             failures.append(item)
     error = ended[0] if ended else None

@@ -7,14 +7,18 @@ from typing import Any
 from ray import tune
 
 from workers.assignment import Assignment, record_failure, run
+from workers.data.arrival import Arrival
 from workers.loop import DivergedError, Epoch
+
+_PATIENCE = 15.0  # seconds between words on data that are fetched
 
 
 class TrialActor(tune.Trainable):
     """Runs the loop of one worker in this process, or, for several workers, in theirs.
 
     Each step's result holds `epochs`, a list of {record, times, selection} in order, and `notes` for the user; at
-    the end `done`. Epochs that end within `report_seconds` of each other are reported together. A trial that diverged
+    the end `done`. Epochs that end within `report_seconds` of each other are reported together; while data are fetched,
+    there are results with notes alone. A trial that diverged
     has `failure`, a stored state, after which the actor takes the next one: it would diverge again. Whatever else it
     raises, Tune starts it again, as one whose process died.
     """
@@ -26,20 +30,23 @@ class TrialActor(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.assignment = self.assignments[new_config["trial"]]
         self.report_seconds: float = new_config["report_seconds"]
-        self.epochs: Iterator[Epoch] | None = None
+        self.epochs: Iterator[Epoch | None] | None = None
         self.done_epochs = 0
         self.notes: list[str] = []
         return True
 
     def step(self) -> dict[str, Any]:
         if self.epochs is None:
-            self.epochs = self._start()
+            self.epochs = self._run()
         reported: list[dict[str, Any]] = []
         result: dict[str, Any] = {"epochs": reported}
         spec = self.assignment.spec
         deadline = time.monotonic() + self.report_seconds
+        ended = False
         try:
             for epoch in self.epochs:
+                if epoch is None:
+                    break
                 self.done_epochs = epoch.record.epoch
                 reported.append(
                     {
@@ -53,24 +60,31 @@ class TrialActor(tune.Trainable):
                     result["test_accuracy"] = epoch.record.test_accuracy
                 if self.done_epochs == spec.training.epochs or time.monotonic() >= deadline:
                     break
+            else:
+                ended = True
         except Exception as error:
             if not (isinstance(error, DivergedError) or getattr(error, "diverged", False)):
                 raise
             result["failure"] = record_failure(self.assignment, error, self.done_epochs).model_dump()
-        ended = self.done_epochs == spec.training.epochs or not reported
-        result[tune.result.DONE] = "failure" in result or ended
+        result[tune.result.DONE] = "failure" in result or ended or self.done_epochs == spec.training.epochs
         if self.notes:
             result["notes"], self.notes = self.notes, []
         if result[tune.result.DONE]:
             self.epochs = None
         return result
 
-    def _start(self) -> Iterator[Epoch]:
-        if self.assignment.spec.resources.workers == 1:
-            return run(self.assignment, notify=self.notes.append)
-        from workers.distributed import run_distributed
+    def _run(self) -> Iterator[Epoch | None]:
+        """The trial's epochs; None where there is only something to say."""
+        if self.assignment.spec.resources.workers > 1:
+            from workers.distributed import run_distributed
 
-        return run_distributed(self.assignment, self.notes.append)
+            yield from run_distributed(self.assignment, self.notes.append)
+            return
+        arrival = Arrival(self.assignment.spec.dataset)
+        while (images := arrival.wait(_PATIENCE)) is None:
+            self.notes += arrival.news()
+            yield None
+        yield from run(self.assignment, notify=self.notes.append, images=images)
 
     def cleanup(self) -> None:
         self.epochs = None

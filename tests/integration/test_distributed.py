@@ -248,7 +248,8 @@ def drive_ray(_: int, folder: Path) -> None:
     try:
         assignment = Assignment(identity(CONTINUED), CONTINUED, LocalStorage(folder / "ray"))
         for epoch in run_distributed(assignment, report["notes"].append):
-            report["epochs"].append(epoch.record.epoch)
+            if epoch is not None:
+                report["epochs"].append(epoch.record.epoch)
         list(run_distributed(Assignment(identity(ALONE), ALONE, LocalStorage(folder / "ray")), report["notes"].append))
         try:
             list(run_distributed(Assignment(identity(DIVERGING), DIVERGING, LocalStorage(folder / "ray")), print))

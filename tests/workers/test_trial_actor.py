@@ -1,0 +1,81 @@
+"""What the actor that runs trials reports, and when."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_trials import trial
+
+from specs import TrialSpec, trial_id
+from workers import trial_actor
+from workers.assignment import Assignment
+from workers.data import fetching, load_images
+from workers.data.origins import ArchiveFile
+from workers.storage import LocalStorage
+from workers.trial_actor import TrialActor
+
+
+def packed(folder: Path) -> Path:
+    """Eight images of noise in a zip archive."""
+    import shutil
+
+    stream = np.random.default_rng(0)
+    for part, count in (("train", 3), ("test", 1)):
+        for name in ("cat", "dog"):
+            (folder / "pets" / part / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = stream.integers(0, 256, (8, 8, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / "pets" / part / name / f"{number}.png")
+    return Path(shutil.make_archive(str(folder / "pets"), "zip", folder / "pets"))
+
+
+def actor_of(spec: TrialSpec, identity: str, storage: LocalStorage) -> TrialActor:
+    """As Tune has it, without what Tune adds."""
+    actor: TrialActor = object.__new__(TrialActor)
+    config = {"trial": identity, "report_seconds": 0.0}
+    actor.setup(config, assignments={identity: Assignment(identity, spec, storage)})
+    return actor
+
+
+def pets(archive: Path) -> TrialSpec:
+    return trial(
+        dataset={"name": "image_folder", "root": str(archive), "train_per_class": None, "label_noise": 0.0},
+        training={"epochs": 2},
+        selection={"strategy": "random", "fraction": 0.5},
+    )
+
+
+def test_while_data_are_fetched_it_says_how_far_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = pets(packed(tmp_path))
+    identity = trial_id(spec, load_images(spec.dataset, tmp_path / "elsewhere").fingerprint)
+    go_on, bring = threading.Event(), ArchiveFile.bring
+
+    def slowly(self: ArchiveFile, folder: Path, advance: Callable[[int], None]) -> None:
+        advance(self.size // 4)
+        assert go_on.wait(60)
+        bring(self, folder, lambda count: None)
+
+    monkeypatch.setenv("MEDOID_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(ArchiveFile, "bring", slowly)
+    monkeypatch.setattr(fetching, "_TELL", 0.0)
+    monkeypatch.setattr(trial_actor, "_PATIENCE", 0.2)
+    actor = actor_of(spec, identity, LocalStorage(tmp_path / "runs"))
+    results: list[dict[str, Any]] = [actor.step(), actor.step(), actor.step()]
+    said = [note for result in results for note in result.get("notes", ())]
+    assert said == [f"fetching {tmp_path}/pets.zip: 25% of 0.0 GB"], "once, as nothing has come since"
+    assert all(result["epochs"] == [] and not result["done"] for result in results)
+    go_on.set()
+    while not results[-1]["done"]:
+        results.append(actor.step())
+    assert [epoch["record"]["epoch"] for result in results for epoch in result["epochs"]] == [1, 2]
+
+
+def test_data_that_cannot_be_fetched_fail_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDOID_CACHE", str(tmp_path / "cache"))
+    spec = pets(tmp_path / "gone.zip")
+    with pytest.raises(ValueError, match=r"dataset\.root: .*gone\.zip cannot be read"):
+        actor_of(spec, "0" * 16, LocalStorage(tmp_path / "runs")).step()
