@@ -5,6 +5,7 @@ import csv
 import io
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from environment import RESULTS, ROOT, write_result
@@ -28,10 +29,14 @@ def run_and_keep(name: str, claim: str | None) -> int:
     else:
         fields = [f"dataset.root={arguments.root}", f"storage.path={arguments.storage}", f"name={variant}"]
         command = [medoid, "run", name, *(part for field in [*fields, *arguments.set] for part in ("--set", field))]
+    folder = Path(arguments.storage) / variant
+    whole, start = not folder.exists() and not arguments.stored, time.monotonic()
     code = subprocess.run(command, check=False).returncode
-    report = Path(arguments.storage) / variant / "report"
+    minutes = round((time.monotonic() - start) / 60, 1) if whole and not code else None  # of all trials in one go
+    report = folder / "report"
     table = list(csv.DictReader(io.StringIO((report / "table.csv").read_text())))
     (RESULTS / f"{variant}.md").write_text((report / "table.md").read_text())
-    path = write_result(variant, {"spec": f"specs/library/{name}.yaml", "set": arguments.set, "table": table})
+    about = {"spec": f"specs/library/{name}.yaml", "set": arguments.set}
+    path = write_result(variant, {**about, "minutes": minutes, "table": table})
     print(f"-> {path.relative_to(ROOT)}")
     return code
