@@ -130,7 +130,10 @@ class Tracker:
         self._end(
             End(
                 trial=result.trial_id,
-                at=points[len(result.epochs) - 1].at,
+                # by the clock that it began by, which may not be that of the node that trained it
+                at=milliseconds(time.time())
+                if result.trial_id in self._under_way
+                else points[len(result.epochs) - 1].at,
                 status="FINISHED",
                 tags=machine_tags(times),
                 points=tuple(points),

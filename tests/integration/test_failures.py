@@ -2,11 +2,13 @@
 
 import contextlib
 import json
+import os
 import re
 import subprocess
 import sys
 import time
 from pathlib import Path
+from signal import SIGKILL
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from integration.sweeps import SPEC, Sweep
 from servers.ray_cluster import Node, RayCluster, command_line
 from servers.small_disk import small_disk
 
+CHECKPOINTS = "runs/tiny/trials/*/checkpoints/*.ckpt"
 TRIAL = r"^ray::(ResourceTrainable|TrialActor)"
 LONG_AND_SHORT = (
     SPEC.replace(
@@ -161,24 +164,33 @@ def test_a_driver_that_was_replaced_stops_and_leaves_its_trials_to_the_other(tmp
     assert len(list(sweep.trials().glob("*/result.json"))) == 4
 
 
+SOURCE = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+
+
+def run_on(cluster: RayCluster, folder: Path, spec: str) -> tuple[subprocess.Popen[bytes], Path]:
+    """Start `medoid run --address`; where its output goes."""
+    folder.mkdir(exist_ok=True)
+    (folder / "tiny.yaml").write_text(spec)
+    command = [sys.executable, "-m", "orchestrator.cli", "run", "tiny.yaml", "--address", cluster.gcs]
+    with (folder / "output").open("w") as output:
+        environment = cluster.environment(**SOURCE, COLUMNS="150")
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
+    return process, folder / "output"
+
+
 def trains(node: Node) -> bool:
     return any(re.search(TRIAL, command_line(pid)) for pid in node.processes("ray::"))
 
 
 @pytest.mark.slow
 def test_a_node_that_joins_later_is_given_trials(tmp_path: Path) -> None:
-    (tmp_path / "tiny.yaml").write_text(SPEC.replace("epochs: 12", "epochs: 100"))
-    source = Path(__file__).resolve().parents[2]
-    cluster = RayCluster(cpus=0, environment={"PYTHONPATH": str(source)})
+    cluster = RayCluster(cpus=0, environment=SOURCE)
     try:
         first = cluster.add(cpus=1)
-        with (tmp_path / "output").open("w") as output:
-            command = [sys.executable, "-m", "orchestrator.cli", "run", "tiny.yaml", "--address", cluster.gcs]
-            environment = cluster.environment(PYTHONPATH=str(source), COLUMNS="150")
-            process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=output, stderr=output)
+        process, output = run_on(cluster, tmp_path, SPEC.replace("epochs: 12", "epochs: 100"))
         deadline = time.monotonic() + 300
         while not trains(first):
-            assert process.poll() is None, (tmp_path / "output").read_text()
+            assert process.poll() is None, output.read_text()
             assert time.monotonic() < deadline
             time.sleep(0.1)
         later = cluster.add(cpus=1)
@@ -187,7 +199,42 @@ def test_a_node_that_joins_later_is_given_trials(tmp_path: Path) -> None:
             assert time.monotonic() < deadline
             both = both or (trains(first) and trains(later))
             time.sleep(0.1)
-        assert process.returncode == 0, (tmp_path / "output").read_text()
+        assert process.returncode == 0, output.read_text()
         assert both
     finally:
         cluster.close()
+
+
+@pytest.mark.slow
+def test_nodes_whose_clocks_are_apart(tmp_path: Path) -> None:
+    """One is 20 minutes ahead, one behind; trials that are killed may go on on the other."""
+    spec = SPEC.replace("epochs: 12", "epochs: 60")
+    alone = Sweep(tmp_path / "alone", spec)
+    alone.run()
+    cluster = RayCluster(cpus=0, environment=SOURCE)
+    try:
+        nodes = [cluster.add(cpus=1, clock=1200), cluster.add(cpus=1, clock=-1200)]
+        process, output = run_on(cluster, tmp_path / "apart", spec)
+        deadline = time.monotonic() + 300
+        seen: set[str] = set()
+        while process.poll() is None:
+            assert time.monotonic() < deadline, output.read_text()
+            for node in nodes:
+                if node.tag not in seen and trains(node) and list((tmp_path / "apart").glob(CHECKPOINTS)):
+                    seen.add(node.tag)
+                    os.kill(
+                        next(pid for pid in node.processes("ray::") if re.search(TRIAL, command_line(pid))), SIGKILL
+                    )
+            time.sleep(0.05)
+        assert process.returncode == 0, output.read_text()
+        assert len(seen) == 2
+    finally:
+        cluster.close()
+    assert Sweep(tmp_path / "apart").tables() == alone.tables()
+    times = [json.loads(path.read_text()) for path in (tmp_path / "apart/runs/tiny/trials").glob("*/times.json")]
+    finished = [epoch["finished_at"] for one in times for epoch in one["epochs"]]
+    assert max(finished) - min(finished) > 2000, "clocks were not apart"
+    client = MlflowClient(f"sqlite:///{tmp_path}/apart/runs/tiny/tracking/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 5
+    assert all(0 <= run.info.end_time - run.info.start_time < 600_000 for run in runs)

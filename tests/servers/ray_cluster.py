@@ -83,6 +83,14 @@ def command_line(pid: int) -> str:
         return ""
 
 
+def ahead(seconds: float) -> dict[str, str]:
+    """The environment of processes whose clock is wrong. What counts durations is not: no machine's is."""
+    import libfaketime
+
+    library = Path(libfaketime.__file__).parent / "vendor/libfaketime/src/libfaketime.so.1"
+    return {"LD_PRELOAD": str(library), "FAKETIME": f"{seconds:+.0f}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+
 class RayCluster:
     """A cluster with token authentication. `url` is the job server's, `gcs` what nodes and drivers join."""
 
@@ -103,9 +111,10 @@ class RayCluster:
         self.head = self._start([*head, *served], cpus, gpus)
         self._wait_until_served()
 
-    def add(self, cpus: int = 1, gpus: int = 0, resources: str = "") -> Node:
-        """Start one more node and let it join. `resources`: Ray's JSON of custom ones."""
-        return self._start([f"--address={self.gcs}", *([f"--resources={resources}"] if resources else [])], cpus, gpus)
+    def add(self, cpus: int = 1, gpus: int = 0, resources: str = "", clock: float = 0.0) -> Node:
+        """Start one more node and let it join. `resources`: Ray's JSON of custom ones; `clock`: seconds it is ahead."""
+        options = [f"--address={self.gcs}", *([f"--resources={resources}"] if resources else [])]
+        return self._start(options, cpus, gpus, ahead(clock) if clock else {})
 
     def environment(self, **more: str) -> dict[str, str]:
         """What a client of the cluster has in its environment: where the token is, not the token."""
@@ -132,7 +141,7 @@ class RayCluster:
             node.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _start(self, options: Sequence[str], cpus: int, gpus: int) -> Node:
+    def _start(self, options: Sequence[str], cpus: int, gpus: int, more: dict[str, str] | None = None) -> Node:
         node = Node()
         self.nodes.append(node)
         names = (
@@ -150,7 +159,7 @@ class RayCluster:
             *(f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--object-store-memory={100 * 2**20}"),
             "--disable-usage-stats",
         ]
-        environment = self.environment(**self.own) | {
+        environment = self.environment(**self.own, **(more or {})) | {
             _TAG: node.tag,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # a job's python3 is this one
         }
