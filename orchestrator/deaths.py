@@ -19,17 +19,21 @@ _SECONDS = 10  # for a log that lies on another machine
 
 def given_up(trial_id: str, epoch: int, trial: TuneTrial) -> TrialError:
     """Why a trial was given up after it came to an epoch, and how many times it was tried."""
-    times, error, trace = trial.num_failures, _last_error(trial), _last_trace(trial)
+    times, trace = trial.num_failures, _last_trace(trial)
     again = f"(tried {times} times)" if times > 1 else "(tried once)"
-    if isinstance(error, RayTaskError):
-        said = f"{type(error.cause).__name__}: {error.cause}".splitlines()[0]
-    else:
-        said = f"the trial's process died, last of: {trace.splitlines()[0]}"
     pid, address = _process(trace)
     tail = _log_tail(pid, address) if pid and address else ""
     if tail:
         trace = f"{trace}\n\nThe end of its log (process {pid} on {address}):\n{tail}"
-    return TrialError(trial_id=trial_id, error=f"{said} {again}", trace=trace, epoch=epoch)
+    return TrialError(trial_id=trial_id, error=f"{last_said(trial)} {again}", trace=trace, epoch=epoch)
+
+
+def last_said(trial: TuneTrial) -> str:
+    """What a trial raised the last time, or of what its process died, in one line."""
+    error = _last_error(trial)
+    if isinstance(error, RayTaskError):
+        return f"{type(error.cause).__name__}: {error.cause}".splitlines()[0]
+    return f"the trial's process died, last of: {_last_trace(trial).splitlines()[0]}"
 
 
 def _last_error(trial: TuneTrial) -> Exception | None:

@@ -115,8 +115,9 @@ class MlflowRuns:
         logging.getLogger("alembic").setLevel(logging.WARNING)
         mlflow = importlib.import_module("mlflow")  # takes seconds, hence not at import of this module
         logging.getLogger("mlflow").setLevel(logging.WARNING)
-        # A connection that cannot be reset, as on a full disk, is logged with its trace; the error comes here, too.
-        logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
+        # What fails on a disk that is full or read-only is logged with its trace; the error comes here, too.
+        for library in ("mlflow.store.db.utils", "sqlalchemy.pool"):
+            logging.getLogger(library).setLevel(logging.CRITICAL)
         return mlflow.MlflowClient(tracking_uri=self.uri)
 
     def _look_up(self) -> None:

@@ -14,7 +14,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from orchestrator.cluster import concurrent_trials, nodes
-from orchestrator.deaths import given_up
+from orchestrator.deaths import given_up, last_said
 from orchestrator.preparation import PlannedTrial, Prepared
 from orchestrator.room import Room, bundles
 from orchestrator.watching import Watcher
@@ -44,8 +44,8 @@ def run_sweep(prepared: Prepared, watcher: Watcher, trainable: type[tune.Trainab
         max(trial.spec.resources.selection_shards for trial in pending),
         name=f"{name}/{ray.get_runtime_context().get_job_id()}",  # what a driver before this one left may linger
     )
-    for library in ("ray.tune", "ray.train"):
-        logging.getLogger(library).setLevel(logging.ERROR)
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trace for each failure, which is a note here
     assignments = {
         trial.id: Assignment(
             trial.id,
@@ -183,6 +183,10 @@ class _Listener(tune.Callback):
     def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         with self._refusing():
             self.storage.confirm()  # its process may have died of having lost the right to write
+        planned, most = self._planned(trial), trial.max_failures + 1
+        self.watcher.note(
+            f"{planned.label}: {last_said(trial)}; tried again (attempt {trial.num_failures + 1} of {most})"
+        )
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         planned = self._planned(trial)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from integration.sweeps import SPEC, Sweep
 from servers.ray_cluster import Node, RayCluster, command_line
-from servers.small_disk import small_disk
+from servers.small_disk import read_only, small_disk
 
 CHECKPOINTS = "runs/tiny/trials/*/checkpoints/*.ckpt"
 TRIAL = r"^ray::(ResourceTrainable|TrialActor)"
@@ -60,7 +60,9 @@ def test_a_trial_whose_process_dies_every_time(tmp_path: Path) -> None:
     finally:
         process.kill()
     assert process.returncode == 1, output
+    assert re.search(r"! .*: the trial's process died, last of: .*; tried again \(attempt 2 of 2\)", output)
     assert "failed: the trial's process died, last of: " in output
+    assert "Traceback" not in output
     [failure] = failures(sweep)
     assert "(tried 2 times)" in failure["error"]
     assert "pid: " in failure["trace"]
@@ -129,10 +131,30 @@ def test_a_disk_that_fills_up(tmp_path: Path) -> None:
             process.kill()
         assert process.returncode in (1, 2), output  # trials failed, or not even that could be stored
         assert re.search(r"/runs/tiny/\S+ cannot be written: No space left on device", output), output
+        assert "Traceback" not in output
         (disk / "filler").unlink()
         sweep.wait_until_gone()
         sweep.run()
         assert len(list(sweep.trials().glob("*/result.json"))) == 4
+
+
+@pytest.mark.slow
+def test_a_storage_that_turns_read_only(tmp_path: Path) -> None:
+    """In the middle of a sweep, as a disk does that has errors; the sweep goes on once it can be written again."""
+    sweep = Sweep(tmp_path, SPEC.replace("epochs: 12", "epochs: 60"))
+    process = sweep.start()
+    try:
+        sweep.wait_for("trials/*/checkpoints/*.ckpt")
+        with read_only(tmp_path / "runs"):
+            output, _ = process.communicate(timeout=300)
+            sweep.wait_until_gone()
+    finally:
+        process.kill()
+    assert process.returncode in (1, 2), output
+    assert re.search(r"medoid: \S+/runs/tiny/\S+ cannot be written: Read-only file system", output), output
+    assert "Traceback" not in output
+    sweep.run()
+    assert len(list(sweep.trials().glob("*/result.json"))) == 4
 
 
 @pytest.mark.slow

@@ -183,6 +183,60 @@ def test_a_plan_is_made_where_the_sweep_would_run(user: User, submitted: dict[st
     assert "the cluster has 2 CPUs + 0 GPUs" in too_much
 
 
+PLANNED_HERE = """
+import json, sys
+import specs
+from orchestrator import planning
+from orchestrator.planning import BusyError, outlook_on
+planning._PATIENCE = float(sys.argv[1])
+try:
+    print(outlook_on(specs.load("tiny.yaml"), "auto", None).to_json())
+except BusyError as error:
+    print(f"busy: {error}")
+"""
+KINDS = "zip: {training.epochs: [2, 3], resources.cpus: [1, 2]}"
+HOLDING = """
+import sys, ray
+ray.init("auto", log_to_driver=False)
+ray.get(ray.remote(lambda: None).remote())
+class Holder:
+    def hold(self): ...
+holder = ray.remote(Holder).options(num_cpus=2).remote()
+ray.get(holder.hold.remote())
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+def test_a_plan_waits_for_room_and_calibrates_each_kind_of_trial(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    user = User(ray_cluster, tmp_path / "planner")
+    user.write(SPEC.replace("grid: {selection.strategy: [none, random, max_loss, coreset]}", KINDS))
+    environment = ray_cluster.environment(RAY_ADDRESS=ray_cluster.gcs)
+
+    def planned(patience: float) -> str:
+        command = [sys.executable, "-c", PLANNED_HERE, str(patience)]
+        ran = subprocess.run(command, cwd=user.folder, env=environment, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout.strip()
+
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDING], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert planned(3.0) == (
+            "busy: no room to calibrate in within 3 s: the cluster is busy. When it is free, it holds 1 or 2 trials at "
+            "a time"
+        )
+    finally:
+        holder.communicate(timeout=60)
+    cells = json.loads(planned(120.0))["cells"]
+    assert sorted((cell["at_once"], cell["todo"]) for cell in cells) == [(1, 1), (2, 1)]
+    assert all(cell["measured"] is False and cell["seconds"] > 0 for cell in cells)
+
+
 def inline(folder: Path, text: str = QUICK, *options: str) -> dict[str, bytes]:
     """The results of a sweep that ran here, undisturbed."""
     sweep = Sweep(folder, text)

@@ -1,4 +1,4 @@
-"""A file system that is soon full."""
+"""File systems that are soon full, or may only be read."""
 
 import contextlib
 import subprocess
@@ -6,6 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+@contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Nothing in a folder can be opened for writing, by root neither; skips the test where that cannot be had."""
+    for options in (["--bind", str(folder)], ["-o", "remount,bind,ro"]):
+        mounted = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True, check=False)
+        if mounted.returncode:
+            pytest.skip(f"a folder cannot be made read-only here: {mounted.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @contextlib.contextmanager
