@@ -33,7 +33,10 @@ def last_said(trial: TuneTrial) -> str:
     error = _last_error(trial)
     if isinstance(error, RayTaskError):
         return f"{type(error.cause).__name__}: {error.cause}".splitlines()[0]
-    return f"the trial's process died, last of: {_last_trace(trial).splitlines()[0]}"
+    lines = _last_trace(trial).splitlines()
+    if lines[0].startswith("Traceback"):  # Tune keeps no more of what it cannot unpickle
+        return lines[-1]
+    return f"the trial's process died, last of: {lines[0]}"
 
 
 def _last_error(trial: TuneTrial) -> Exception | None:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -53,6 +54,7 @@ def run_sweep(prepared: Prepared, watcher: Watcher, trainable: type[tune.Trainab
             prepared.storage,
             service.mapper(trial.spec.resources.cpus, trial.id),
             concurrent=shares_device(trial.spec.resources, concurrency, len(pending)),
+            folder=str(Path.cwd()),
         )
         for trial in pending
     }

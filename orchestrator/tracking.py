@@ -123,17 +123,16 @@ class Tracker:
         missing = [record.epoch for record in result.epochs if record.epoch not in by_epoch]
         if missing or not result.epochs:
             raise ValueError(f"times of trial {result.trial_id}: no times of epochs {missing or 'at all'}")
-        first = by_epoch[result.epochs[0].epoch]
-        self._begin(result.trial_id, first.finished_at - first.training_time)
+        first, last = (by_epoch[result.epochs[place].epoch] for place in (0, -1))
+        began = first.finished_at - first.training_time
+        self._begin(result.trial_id, began)
         points = [epoch_point(record, by_epoch[record.epoch]) for record in result.epochs]
         points += [selection_point(chosen, by_epoch[chosen.used_from + 1]) for chosen in result.selections]
         self._end(
             End(
                 trial=result.trial_id,
                 # by the clock that it began by, which may not be that of the node that trained it
-                at=milliseconds(time.time())
-                if result.trial_id in self._under_way
-                else points[len(result.epochs) - 1].at,
+                at=milliseconds(time.time() if result.trial_id in self._under_way else max(began, last.finished_at)),
                 status="FINISHED",
                 tags=machine_tags(times),
                 points=tuple(points),

@@ -105,7 +105,7 @@ def _solve(problem: Problem, crew: Crew) -> Picks:
 
 def _first_pick(costs: Costs, state: steps.State, sampler: Sampler | None, most: int, crew: Crew) -> Neighbours | None:
     """The first step, from bounds on all gains; with it the lists, where they came out on the way."""
-    listed, guess = None, -1
+    listed, guess, mark = None, -1, crew.mark()
     if sampler is not None:
         pool = sampler.draw(state.left, 0)
         state.bounds[:] = -np.inf
@@ -124,7 +124,10 @@ def _first_pick(costs: Costs, state: steps.State, sampler: Sampler | None, most:
     _take_first(costs, state, first, row)
     if sampler is not None:
         state.bounds[state.left] = np.inf  # nothing is known of the others
-    return listed if first == guess else None
+    if first == guess:
+        return listed
+    crew.release(mark)
+    return None
 
 
 def _guess(costs: Costs, state: steps.State, rows: Int64, seen: Float32) -> int:

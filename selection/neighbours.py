@@ -88,8 +88,11 @@ def find_neighbours(
     """
     turning = are_turned(costs.symmetric and costs.matrix is None, costs.ground.depth, expected, most)
     room = min(most // 2 if turning else most, 2 * expected + 64 * costs.candidates.count)
-    kind = _Squares if turning else _Strips
-    return kind(costs, nearest_cost, weights, room, sums, crew).find()
+    kind, mark = _Squares if turning else _Strips, crew.mark()
+    found = kind(costs, nearest_cost, weights, room, sums, crew).find()
+    if found is None:
+        crew.release(mark)
+    return found
 
 
 def are_turned(symmetric: bool, depth: int, expected: int, most: int) -> bool:

@@ -19,6 +19,7 @@ from selection.neighbours import BYTES, are_turned, working_bytes
 from selection.objectives import metric
 from selection.problem import Memory, Objective, Solver
 from selection.threads import KEPT
+from selection.tiles import FOURS
 
 # Of all pairs of n points, those nearer than the medoid after t picks: _SHARE t^-_FALL, measured on residuals and on
 # clustered and Gaussian points of 10 to 64 dimensions (0.04 to 0.14 after the first pick).
@@ -166,7 +167,8 @@ def _solve(shape: _Shape, ground: int, candidates: int, k: int, *, limit: int, t
     listed = before < k or k == 1
     entries = pairs * _SHARE * before**-_FALL if listed else 0.0
     most = int(max(0.0, limit - kept)) // BYTES
-    turned = are_turned(ground == candidates and not dense, depth, math.ceil(entries), most)
+    padded = sum(FOURS * -(-part // FOURS) for part in (shape.columns, (shape.embedding or -1) + 1))
+    turned = are_turned(ground == candidates and not dense, padded, math.ceil(entries), most)
     passes = 0.5 if dense else evaluated + listed * (0.5 if turned else 1.0)
     computed = passes * depth * pair + evaluated * _GAIN + listed * _LISTED + dense * _GAIN
     few = entries_that_pay(ground, candidates)

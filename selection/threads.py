@@ -41,6 +41,15 @@ class Crew:
         else:
             list(self._pool.map(lambda start: work(start, min(start + chunk, n)), starts))
 
+    def mark(self) -> int:
+        """For `release`: what is borrowed until now stays."""
+        return len(self._borrowed)
+
+    def release(self, mark: int) -> None:
+        """Arrays since a mark are needed no more; their memory is used again."""
+        _give_back(self._borrowed[mark:])
+        del self._borrowed[mark:]
+
     def empty(self, shape: tuple[int, ...], dtype: type[np.generic]) -> npt.NDArray[Any]:
         """An array with arbitrary content, for as long as this crew is open. Memory not written to costs nothing."""
         size = math.prod(shape) * np.dtype(dtype).itemsize

@@ -5,11 +5,15 @@ import os
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from selection.mapper import Mapper, SerialMapper
 from specs import TrialSpec, trial_id
+from specs.dataset import Dataset
+from specs.model import PUBLISHED, Model
+from specs.places import in_s3
 from workers.data import ImageData, load_images
 from workers.group import Alone, Group
 from workers.loop import Context, Epoch, train
@@ -29,6 +33,26 @@ class Assignment:
     storage: Storage
     mapper: Mapper | None = None  # None: select in the training process
     concurrent: bool = False
+    folder: str = ""  # that of the driver, to which the spec's paths are relative; "": this process's
+
+    @property
+    def dataset(self) -> Dataset:
+        """The spec's, with a root that means the same in every process."""
+        root = self.spec.dataset.root
+        if root is None or in_s3(root):
+            return self.spec.dataset
+        return self.spec.dataset.model_copy(update={"root": self._anchored(root)})
+
+    @property
+    def model(self) -> Model:
+        """The spec's, its weights likewise."""
+        pretrained = self.spec.model.pretrained
+        if pretrained in (None, PUBLISHED):
+            return self.spec.model
+        return self.spec.model.model_copy(update={"pretrained": self._anchored(pretrained)})
+
+    def _anchored(self, path: str) -> str:
+        return str(Path(self.folder) / Path(path).expanduser())
 
 
 def run(
@@ -45,8 +69,8 @@ def run(
     """
     spec = assignment.spec
     notify = notify or log.warning
-    images = images or load_images(spec.dataset, notify=notify, reached=True)
-    weights = read_weights(spec.model)
+    images = images or load_images(assignment.dataset, notify=notify, reached=True)
+    weights = read_weights(assignment.model)
     found = trial_id(spec, images.fingerprint, weights.fingerprint if weights else "")
     if found != assignment.trial_id:
         raise RuntimeError(

@@ -18,7 +18,7 @@ class TrialActor(tune.Trainable):
 
     Each step's result holds `epochs`, a list of {record, times, selection} in order, and `notes` for the user; at
     the end `done`. Epochs that end within `report_seconds` of each other are reported together; while data are fetched,
-    there are results with notes alone. A trial that diverged
+    there are results without any. A trial that diverged
     has `failure`, a stored state, after which the actor takes the next one: it would diverge again. Whatever else it
     raises, Tune starts it again, as one whose process died.
     """
@@ -68,7 +68,8 @@ class TrialActor(tune.Trainable):
             result["failure"] = record_failure(self.assignment, error, self.done_epochs).model_dump()
         result[tune.result.DONE] = "failure" in result or ended or self.done_epochs == spec.training.epochs
         if self.notes:
-            result["notes"], self.notes = self.notes, []
+            result["notes"] = self.notes.copy()
+            self.notes.clear()  # the same list: whoever runs the trial holds on to it
         if result[tune.result.DONE]:
             self.epochs = None
         return result
@@ -80,7 +81,7 @@ class TrialActor(tune.Trainable):
 
             yield from run_distributed(self.assignment, self.notes.append)
             return
-        arrival = Arrival(self.assignment.spec.dataset)
+        arrival = Arrival(self.assignment.dataset)
         while (images := arrival.wait(_PATIENCE)) is None:
             self.notes += arrival.news()
             yield None

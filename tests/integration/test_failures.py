@@ -228,6 +228,27 @@ def test_a_node_that_joins_later_is_given_trials(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_log_of_a_trial_that_failed_on_another_machine_is_fetched(tmp_path: Path) -> None:
+    spec = SPEC.replace("{name: digits, label_noise: 0.3, train_per_class: 40}", "{name: image_folder, root: pets}")
+    spec = spec.replace("cnn, width: 4}", "cnn, width: 2}").replace("[none, random, max_loss, coreset]", "[none]")
+    pets = pictures(tmp_path / "pets", 0)
+    cluster = RayCluster(cpus=0, environment=SOURCE)
+    try:
+        cluster.add(cpus=1, address="127.0.0.2")
+        process, output = run_on(cluster, tmp_path, spec + "resources: {max_failures: 0}\n")
+        while "joining Ray" not in output.read_text():
+            assert process.poll() is None, output.read_text()
+            time.sleep(0.1)
+        (pets / "train/cat/0.png").unlink()
+        assert process.wait(timeout=300) == 1, output.read_text()
+    finally:
+        cluster.close()
+    [failure] = failures(Sweep(tmp_path))
+    assert failure["error"].startswith("RuntimeError: data or pretrained weights here are not those that trial")
+    assert re.search(r"\nThe end of its log \(process \d+ on 127\.0\.0\.2\):\n.+", failure["trace"])
+
+
+@pytest.mark.slow
 def test_nodes_whose_clocks_are_apart(tmp_path: Path) -> None:
     """One is 20 minutes ahead, one behind; trials that are killed may go on on the other."""
     spec = SPEC.replace("epochs: 12", "epochs: 60")
@@ -241,12 +262,12 @@ def test_nodes_whose_clocks_are_apart(tmp_path: Path) -> None:
         seen: set[str] = set()
         while process.poll() is None:
             assert time.monotonic() < deadline, output.read_text()
-            for node in nodes:
-                if node.tag not in seen and trains(node) and list((tmp_path / "apart").glob(CHECKPOINTS)):
-                    seen.add(node.tag)
-                    os.kill(
-                        next(pid for pid in node.processes("ray::") if re.search(TRIAL, command_line(pid))), SIGKILL
-                    )
+            for node in nodes if list((tmp_path / "apart").glob(CHECKPOINTS)) else ():
+                trial = next((pid for pid in node.processes("ray::") if re.search(TRIAL, command_line(pid))), None)
+                if node.tag not in seen and trial is not None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(trial, SIGKILL)
+                        seen.add(node.tag)
             time.sleep(0.05)
         assert process.returncode == 0, output.read_text()
         assert len(seen) == 2

@@ -33,6 +33,21 @@ def test_trials_that_fall_behind_are_stopped_and_stay_outside_the_table(tmp_path
     assert "8 already finished" in again  # a stopped trial is not run again either
 
 
+@pytest.mark.slow
+def test_early_stopping_bears_results_without_its_metric(tmp_path: Path) -> None:
+    """Of epochs that are not evaluated, and of trials that diverge."""
+    spec = HALVING.replace("[0.05, 1.0e-6]", "[0.05, 1.0e+18]").replace("seeds: [0, 1, 2, 3]", "seeds: [0, 1]")
+    sweep = Sweep(tmp_path, spec + "evaluation: {every: 4}\n")
+    process = sweep.start()
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 1, output
+    assert "Traceback" not in output
+    failed = [json.loads(path.read_text())["error"] for path in sweep.trials().glob("*/error.json")]
+    assert len(failed) == 2
+    assert all(error.startswith("DivergedError") for error in failed)
+    assert len([*sweep.trials().glob("*/result.json"), *sweep.trials().glob("*/stopped.json")]) == 2
+
+
 def rows_header(folder: Path) -> list[str]:
     return (folder / "runs/tiny/report/table.csv").read_text().splitlines()[0].split(",")
 

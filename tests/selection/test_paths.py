@@ -266,14 +266,19 @@ def test_lists_longer_than_estimated_are_not_tried_at_every_pick(
         assert len(tried) <= 7  # at 1, 2, 4, 8 … picks, and once more on the way to the first
 
 
-def neighbours_of(problem: Problem, threads: int) -> tuple[np.ndarray, np.ndarray, list[list[tuple[int, float]]]]:
+Found = tuple[np.ndarray, np.ndarray, list[list[tuple[int, float]]]]
+
+
+def neighbours_of(problem: Problem, threads: int, dense: bool = False) -> Found:
     """After the first pick: sums of costs, gains, and every example's entries."""
     points = measured_points(problem.residuals, problem.embeddings)
-    costs = Costs(points, points, metric(points, problem.objective), None)
+    transform = metric(points, problem.objective)
     weights = np.linspace(0.5, 2.0, points.count)
     sums = np.empty(points.count)
     with Crew(threads) as crew:
-        found = find_neighbours(costs, costs.to_ground(np.array([3]))[0], weights, points.count**2, 1 << 20, crew, sums)
+        costs = Costs(points, points, transform, cost_matrix(points, transform, crew) if dense else None)
+        nearest = costs.to_ground(np.array([3]))[0]
+        found = find_neighbours(costs, nearest, weights, points.count**2, 1 << 20, crew, sums)
         assert found is not None
         places = [slice(start, start + length) for start, length in zip(found.starts, found.lengths, strict=True)]
         lists = [list(zip(found.candidates[one].tolist(), found.costs[one].tolist(), strict=True)) for one in places]
@@ -283,7 +288,7 @@ def neighbours_of(problem: Problem, threads: int) -> tuple[np.ndarray, np.ndarra
 @pytest.mark.parametrize("width", [3, 13])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("embedded", [False, True])
-def test_turned_squares_and_strips_find_the_same_lists(
+def test_turned_squares_and_strips_find_the_lists_of_the_definition(
     objective: Any, width: int, embedded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = np.random.default_rng(width)
@@ -291,19 +296,36 @@ def test_turned_squares_and_strips_find_the_same_lists(
     rows = stream.normal(size=(n, width)).astype(np.float32)
     rows[200:210] = rows[:10]
     problem = Problem(rows, stream.random((n, 5), np.float32) if embedded else None, objective, 1, None)
-    truth = neighbours_of(problem, 1)
-    for shallow, threads in ((1 << 20, 3), (0, 1), (0, 3)):
-        monkeypatch.setattr(neighbours, "_SHALLOW", shallow)
-        sums, gains, lists = neighbours_of(problem, threads)
-        assert lists == truth[2]
-        np.testing.assert_allclose(sums, truth[0], rtol=1e-12)
-        np.testing.assert_allclose(gains, truth[1], rtol=1e-12)
     points = measured_points(problem.residuals, problem.embeddings)
-    costs = Costs(points, points, metric(points, objective), None).of(np.arange(n))
-    least = costs[3]
-    assert lists == [
-        [(j, row[j]) for j in range(n) if row[j] <= m] for row, m in zip(costs.tolist(), least, strict=True)
+    costs = Costs(points, points, metric(points, objective), None).of(np.arange(n)).astype(np.float64)
+    least, weights = costs[3], np.linspace(0.5, 2.0, n)
+    listed = [
+        [(j, cost) for j, cost in enumerate(row) if cost <= m] for row, m in zip(costs.tolist(), least, strict=True)
     ]
+    for shallow, wide, threads, dense in (
+        (1 << 20, 2048, 1, False),
+        (1 << 20, 64, 3, False),  # strips in several pieces, the last one narrower
+        (1 << 20, 128, 2, True),
+        (0, 2048, 1, False),
+        (0, 2048, 3, False),
+    ):
+        monkeypatch.setattr(neighbours, "_SHALLOW", shallow)
+        monkeypatch.setattr(neighbours, "_WIDE", wide)
+        sums, gains, lists = neighbours_of(problem, threads, dense)
+        assert lists == listed
+        np.testing.assert_allclose(sums, weights @ costs, rtol=1e-12)
+        np.testing.assert_allclose(gains, weights @ np.maximum(0.0, least[:, None] - costs), rtol=1e-12)
+
+
+def test_what_a_search_in_vain_took_is_used_again() -> None:
+    """Else a limit on memory would hold for each search alone."""
+    points = measured_points(np.random.default_rng(0).normal(size=(600, 3)).astype(np.float32), None)
+    costs, weights = Costs(points, points, metric(points, "distance"), None), np.ones(600)
+    nearest = costs.to_ground(np.array([3]))[0]
+    with Crew(2) as crew:
+        before = crew.mark()
+        assert find_neighbours(costs, nearest, weights, 0, 1 << 20, crew) is None
+        assert crew.mark() == before
 
 
 @pytest.mark.parametrize("depth", [8, 60])

@@ -111,10 +111,16 @@ class RayCluster:
         self.head = self._start([*head, *served], cpus, gpus)
         self._wait_until_served()
 
-    def add(self, cpus: int = 1, gpus: int = 0, resources: str = "", clock: float = 0.0) -> Node:
-        """Start one more node and let it join. `resources`: Ray's JSON of custom ones; `clock`: seconds it is ahead."""
+    def add(
+        self, cpus: int = 1, gpus: int = 0, resources: str = "", clock: float = 0.0, address: str = _LOOPBACK
+    ) -> Node:
+        """Start one more node and let it join.
+
+        `resources`: Ray's JSON of custom ones; `clock`: seconds it is ahead; `address`: of the loopback network,
+        another than the head's for a node that others take for another machine.
+        """
         options = [f"--address={self.gcs}", *([f"--resources={resources}"] if resources else [])]
-        return self._start(options, cpus, gpus, ahead(clock) if clock else {})
+        return self._start(options, cpus, gpus, ahead(clock) if clock else {}, address)
 
     def environment(self, **more: str) -> dict[str, str]:
         """What a client of the cluster has in its environment: where the token is, not the token."""
@@ -141,7 +147,14 @@ class RayCluster:
             node.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _start(self, options: Sequence[str], cpus: int, gpus: int, more: dict[str, str] | None = None) -> Node:
+    def _start(
+        self,
+        options: Sequence[str],
+        cpus: int,
+        gpus: int,
+        more: dict[str, str] | None = None,
+        address: str = _LOOPBACK,
+    ) -> Node:
         node = Node()
         self.nodes.append(node)
         names = (
@@ -155,7 +168,7 @@ class RayCluster:
         ports = [f"--{name}={port}" for name, port in zip(names, free_ports(len(names)), strict=True)]
         command = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", *options, *ports),
-            *("--min-worker-port=0", "--max-worker-port=0", f"--node-ip-address={_LOOPBACK}"),
+            *("--min-worker-port=0", "--max-worker-port=0", f"--node-ip-address={address}"),
             *(f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--object-store-memory={100 * 2**20}"),
             "--disable-usage-stats",
         ]

@@ -11,14 +11,14 @@ import pytest
 @contextlib.contextmanager
 def read_only(folder: Path) -> Iterator[None]:
     """Nothing in a folder can be opened for writing, by root neither; skips the test where that cannot be had."""
-    for options in (["--bind", str(folder)], ["-o", "remount,bind,ro"]):
-        mounted = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True, check=False)
-        if mounted.returncode:
-            pytest.skip(f"a folder cannot be made read-only here: {mounted.stderr.strip()}")
-    try:
+    with contextlib.ExitStack() as undo:
+        for options in (["--bind", str(folder)], ["-o", "remount,bind,ro"]):
+            mounted = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True, check=False)
+            if mounted.returncode:
+                pytest.skip(f"a folder cannot be made read-only here: {mounted.stderr.strip()}")
+            if "--bind" in options:
+                undo.callback(subprocess.run, ["umount", "--lazy", str(folder)], check=True)
         yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """What the actor that runs trials reports, and when."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +79,19 @@ def test_data_that_cannot_be_fetched_fail_the_trial(tmp_path: Path, monkeypatch:
     spec = pets(tmp_path / "gone.zip")
     with pytest.raises(ValueError, match=r"dataset\.root: .*gone\.zip cannot be read"):
         actor_of(spec, "0" * 16, LocalStorage(tmp_path / "runs")).step()
+
+
+def test_every_note_of_several_workers_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workers import distributed
+
+    def notes(assignment: Assignment, notify: Callable[[str], None]) -> Iterator[None]:
+        for number in range(3):
+            notify(f"note {number}")
+            yield None
+
+    monkeypatch.setattr(distributed, "run_distributed", notes)
+    spec = trial(resources={"workers": 2})
+    actor = actor_of(spec, "0" * 16, LocalStorage(tmp_path / "runs"))
+    results = [actor.step() for _ in range(4)]
+    assert [result.get("notes") for result in results] == [["note 0"], ["note 1"], ["note 2"], None]
+    assert [result["done"] for result in results] == [False, False, False, True]
