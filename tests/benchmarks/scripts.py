@@ -5,9 +5,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 _WITHOUT = """
 import runpy, sys
@@ -29,15 +26,3 @@ def run_script(name: str, *arguments: object, absent: Sequence[str] = ()) -> sub
     argv = [str(BENCHMARKS / name), *map(str, arguments)]
     code = _WITHOUT.format(absent=tuple(absent), argv=argv, folder=str(BENCHMARKS))
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
-
-
-def write_images(folder: Path) -> Path:
-    """Two classes, ten images to train on and two to test with, as train/<class>/* and test/<class>/*."""
-    stream = np.random.default_rng(0)
-    for split, count in (("train", 10), ("test", 2)):
-        for label in ("cat", "dog"):
-            (folder / split / label).mkdir(parents=True)
-            for number in range(count):
-                pixels = stream.integers(0, 256, (32, 32, 3), np.uint8)
-                Image.fromarray(pixels).save(folder / split / label / f"{number}.png")
-    return folder

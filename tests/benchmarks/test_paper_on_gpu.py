@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripts import run_script, write_images
+from scripts import run_script
 
 import specs
 from orchestrator.preparation import Library, Prepared, prepare
+from small_images import write_images
 from workers.records import TrialResult, load_record, trial_key
 
 SMALL = ["model.name=resnet8", "resources.cpus=1", "sweep.grid.selection.fraction=[0.3]", "training.batch_size=8"]
@@ -17,7 +18,7 @@ SMALL = ["model.name=resnet8", "resources.cpus=1", "sweep.grid.selection.fractio
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_images(tmp_path_factory.mktemp("cifar"))
+    return write_images(tmp_path_factory.mktemp("cifar"), train=10, test=2, height=32, width=32)
 
 
 def command(root: Path, folder: Path, minutes: float) -> list[object]:

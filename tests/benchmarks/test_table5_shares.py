@@ -4,14 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
-from scripts import run_script, write_images
+from scripts import run_script
+
+from small_images import write_images
 
 SMALL = ("training.epochs=2", "training.schedule.milestones=[1]", "dataset.train_per_class=10", "selection.every=1")
 
 
 @pytest.mark.slow
 def test_subsets_have_the_share_asked_for(tmp_path: Path) -> None:
-    given = ["--root", write_images(tmp_path / "images"), "--seeds", 1]
+    images = write_images(tmp_path / "images", train=10, test=2, height=32, width=32)
+    given = ["--root", images, "--seeds", 1]
     given += ["--storage", tmp_path / "runs", "--results", tmp_path]
     given += [part for override in SMALL for part in ("--set", override)]
     ran = run_script("table5_shares.py", *given)

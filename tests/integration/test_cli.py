@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from integration.sweeps import SPEC, heed_ctrl_c
+from small_images import write_images
 
 
 def medoid(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -42,13 +42,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def images(folder: Path) -> Path:
     """A tiny image folder, and a spec of it."""
-    stream = np.random.default_rng(0)
-    for part, count in (("train", 6), ("test", 2)):
-        for name in ("cat", "dog"):
-            (folder / "pets" / part / name).mkdir(parents=True)
-            for number in range(count):
-                pixels = stream.integers(0, 256, (12, 12, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / "pets" / part / name / f"{number}.png")
+    write_images(folder / "pets", train=6, test=2, height=12, width=12)
     spec = SPEC.replace(
         "{name: digits, label_noise: 0.3, train_per_class: 40}", "{name: image_folder, root: pets}"
     ).replace("cnn, width: 4}", "cnn, width: 2}")

@@ -10,15 +10,15 @@ import time
 from pathlib import Path
 from signal import SIGKILL
 
-import numpy as np
 import pytest
 from mlflow import MlflowClient
-from PIL import Image
 
 from integration.sweeps import SPEC, Sweep
 from servers.ray_cluster import Node, RayCluster, command_line
 from servers.small_disk import read_only, small_disk
+from small_images import write_images
 
+SOURCE = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 CHECKPOINTS = "runs/tiny/trials/*/checkpoints/*.ckpt"
 TRIAL = r"^ray::(ResourceTrainable|TrialActor)"
 LONG_AND_SHORT = (
@@ -69,17 +69,6 @@ def test_a_trial_whose_process_dies_every_time(tmp_path: Path) -> None:
     assert len(list(sweep.trials().glob("*/result.json"))) == 1
 
 
-def pictures(folder: Path, seed: int) -> Path:
-    stream = np.random.default_rng(seed)
-    for part, count in (("train", 8), ("test", 2)):
-        for name in ("cat", "dog"):
-            (folder / part / name).mkdir(parents=True)
-            for number in range(count):
-                pixels = stream.integers(0, 256, (12, 12, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / part / name / f"{number}.png")
-    return folder
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("workers", "raised"), [(1, "RuntimeError"), (2, r"WorkerError: rank [01]: RuntimeError")])
 def test_a_trial_that_raises_every_time(workers: int, raised: str, tmp_path: Path) -> None:
@@ -91,8 +80,8 @@ def test_a_trial_that_raises_every_time(workers: int, raised: str, tmp_path: Pat
     )
     spec = spec.replace("cnn, width: 4}", "cnn, width: 2}")
     sweep = Sweep(tmp_path, spec + f"resources: {{max_failures: 1, workers: {workers}}}\n")
-    pictures(tmp_path / "whole", 0)
-    changed = pictures(tmp_path / "changed", 1)
+    write_images(tmp_path / "whole", train=8, test=2, height=12, width=12, seed=0)
+    changed = write_images(tmp_path / "changed", train=8, test=2, height=12, width=12, seed=1)
     process = sweep.start()
     try:
         assert process.stdout is not None
@@ -186,9 +175,6 @@ def test_a_driver_that_was_replaced_stops_and_leaves_its_trials_to_the_other(tmp
     assert len(list(sweep.trials().glob("*/result.json"))) == 4
 
 
-SOURCE = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-
-
 def run_on(cluster: RayCluster, folder: Path, spec: str) -> tuple[subprocess.Popen[bytes], Path]:
     """Start `medoid run --address`; where its output goes."""
     folder.mkdir(exist_ok=True)
@@ -200,8 +186,9 @@ def run_on(cluster: RayCluster, folder: Path, spec: str) -> tuple[subprocess.Pop
     return process, folder / "output"
 
 
-def trains(node: Node) -> bool:
-    return any(re.search(TRIAL, command_line(pid)) for pid in node.processes("ray::"))
+def trial_on(node: Node) -> int | None:
+    """The process of a trial that a node runs now."""
+    return next((pid for pid in node.processes("ray::") if re.search(TRIAL, command_line(pid))), None)
 
 
 @pytest.mark.slow
@@ -211,7 +198,7 @@ def test_a_node_that_joins_later_is_given_trials(tmp_path: Path) -> None:
         first = cluster.add(cpus=1)
         process, output = run_on(cluster, tmp_path, SPEC.replace("epochs: 12", "epochs: 100"))
         deadline = time.monotonic() + 300
-        while not trains(first):
+        while trial_on(first) is None:
             assert process.poll() is None, output.read_text()
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -219,7 +206,7 @@ def test_a_node_that_joins_later_is_given_trials(tmp_path: Path) -> None:
         both = False
         while process.poll() is None:
             assert time.monotonic() < deadline
-            both = both or (trains(first) and trains(later))
+            both = both or None not in (trial_on(first), trial_on(later))
             time.sleep(0.1)
         assert process.returncode == 0, output.read_text()
         assert both
@@ -231,7 +218,7 @@ def test_a_node_that_joins_later_is_given_trials(tmp_path: Path) -> None:
 def test_the_log_of_a_trial_that_failed_on_another_machine_is_fetched(tmp_path: Path) -> None:
     spec = SPEC.replace("{name: digits, label_noise: 0.3, train_per_class: 40}", "{name: image_folder, root: pets}")
     spec = spec.replace("cnn, width: 4}", "cnn, width: 2}").replace("[none, random, max_loss, coreset]", "[none]")
-    pets = pictures(tmp_path / "pets", 0)
+    pets = write_images(tmp_path / "pets", train=8, test=2, height=12, width=12, seed=0)
     cluster = RayCluster(cpus=0, environment=SOURCE)
     try:
         cluster.add(cpus=1, address="127.0.0.2")
@@ -263,8 +250,7 @@ def test_nodes_whose_clocks_are_apart(tmp_path: Path) -> None:
         while process.poll() is None:
             assert time.monotonic() < deadline, output.read_text()
             for node in nodes if list((tmp_path / "apart").glob(CHECKPOINTS)) else ():
-                trial = next((pid for pid in node.processes("ray::") if re.search(TRIAL, command_line(pid))), None)
-                if node.tag not in seen and trial is not None:
+                if node.tag not in seen and (trial := trial_on(node)) is not None:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(trial, SIGKILL)
                         seen.add(node.tag)

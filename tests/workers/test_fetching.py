@@ -17,11 +17,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from servers.ray_cluster import free_ports
 from servers.s3 import S3Server
 from servers.small_disk import small_disk
+from small_images import write_images
 from specs.dataset import Dataset
 from workers.data import DataError, load_images, origins_in_s3
 from workers.data.objects import Remote, bring, listed
@@ -32,14 +32,7 @@ from workers.storage.bucket import Bucket
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes of three training images and two test images."""
-    folder = tmp_path_factory.mktemp("data") / "pets"
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 3), ("test", 2)):
-        for name in ("cat", "dog"):
-            (folder / split / name).mkdir(parents=True)
-            for number in range(count):
-                Image.fromarray(rng.integers(0, 256, (6, 5, 3), np.uint8)).save(folder / split / name / f"{number}.png")
-    return folder
+    return write_images(tmp_path_factory.mktemp("data") / "pets", train=3, test=2, height=6, width=5)
 
 
 @pytest.fixture(autouse=True)

@@ -1,15 +1,15 @@
 """What the actor that runs trials reports, and when."""
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 from small_trials import trial
 
+from small_images import write_images
 from specs import TrialSpec, trial_id
 from workers import trial_actor
 from workers.assignment import Assignment
@@ -20,17 +20,9 @@ from workers.trial_actor import TrialActor
 
 
 def packed(folder: Path) -> Path:
-    """Eight images of noise in a zip archive."""
-    import shutil
-
-    stream = np.random.default_rng(0)
-    for part, count in (("train", 3), ("test", 1)):
-        for name in ("cat", "dog"):
-            (folder / "pets" / part / name).mkdir(parents=True)
-            for number in range(count):
-                pixels = stream.integers(0, 256, (8, 8, 3), np.uint8)
-                Image.fromarray(pixels).save(folder / "pets" / part / name / f"{number}.png")
-    return Path(shutil.make_archive(str(folder / "pets"), "zip", folder / "pets"))
+    """Eight images in a zip archive."""
+    pets = write_images(folder / "pets", train=3, test=1, height=8, width=8)
+    return Path(shutil.make_archive(str(pets), "zip", pets))
 
 
 def actor_of(spec: TrialSpec, identity: str, storage: LocalStorage) -> TrialActor:
