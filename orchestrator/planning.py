@@ -1,6 +1,8 @@
 """`medoid plan`: for this machine, for the cluster this node is in, or for one that only a job can look at."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 
@@ -64,8 +66,8 @@ def _on_cluster(prepared: Prepared, library: Library) -> Outlook:
                     f"no room to calibrate in within {_PATIENCE:g} s: the cluster is busy. When it is free, it holds "
                     f"{_listed(at_once)} trials at a time"
                 ) from None
-            try:
-                found |= ray.get(calibrator.estimate.remote(prepared.sweep, cells))  # for as long as it fetches data
+            try:  # for as long as it fetches data
+                found |= ray.get(calibrator.estimate.remote(prepared.sweep, cells, Path.cwd()))
             except ray.exceptions.RayActorError as error:
                 raise UserError(f"the process that calibrated has died: {str(error).splitlines()[0]}") from None
             ray.kill(calibrator)  # its room may be the next one's
@@ -84,9 +86,12 @@ class _Calibrator:
     def has_room(self) -> None:
         """Answers once there is some."""
 
-    def estimate(self, sweep: SweepSpec, cells: list[str]) -> dict[str, Estimate]:
+    def estimate(self, sweep: SweepSpec, cells: list[str], folder: Path) -> dict[str, Estimate]:
+        """`folder`: that of the driver, to which the spec's paths are relative."""
         from orchestrator.plan import estimate
 
+        if folder.is_dir():
+            os.chdir(folder)
         library = Library()
         return estimate(prepare(sweep, library, notify=lambda text: None), library, cells)
 

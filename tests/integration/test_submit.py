@@ -12,6 +12,7 @@ import pytest
 
 from integration.sweeps import REPEATABLE, SPEC, Sweep
 from servers.ray_cluster import RayCluster, command_line, ray_cluster
+from small_images import write_images
 
 __all__ = ["ray_cluster"]  # a fixture
 
@@ -211,7 +212,10 @@ sys.stdin.read()
 @pytest.mark.slow
 def test_a_plan_waits_for_room_and_calibrates_each_kind_of_trial(ray_cluster: RayCluster, tmp_path: Path) -> None:
     user = User(ray_cluster, tmp_path / "planner")
-    user.write(SPEC.replace("grid: {selection.strategy: [none, random, max_loss, coreset]}", KINDS))
+    # data below the driver's folder, which is not where Ray's processes were started
+    write_images(user.folder / "pets", train=80, test=2, height=8, width=8)
+    spec = SPEC.replace("{name: digits, label_noise: 0.3, train_per_class: 40}", "{name: image_folder, root: pets}")
+    user.write(spec.replace("grid: {selection.strategy: [none, random, max_loss, coreset]}", KINDS))
     environment = ray_cluster.environment(RAY_ADDRESS=ray_cluster.gcs)
 
     def planned(patience: float) -> str:
