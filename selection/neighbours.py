@@ -87,7 +87,8 @@ def find_neighbours(
     sums (candidates,): becomes sum_i w_i phi_ij, added up in no particular order.
     """
     turning = are_turned(costs.symmetric and costs.matrix is None, costs.ground.depth, expected, most)
-    room = min(most // 2 if turning else most, 2 * expected + 64 * costs.candidates.count)
+    # squares take memory as they go, strips all of it at once
+    room = most // 2 if turning else min(most, 2 * expected + 64 * costs.candidates.count)
     kind, mark = _Squares if turning else _Strips, crew.mark()
     found = kind(costs, nearest_cost, weights, room, sums, crew).find()
     if found is None:
@@ -187,11 +188,8 @@ class _Strips(_Search):
 
     def find(self) -> Neighbours | None:
         """The lists, if there is room for all."""
-        starts, lengths, listed = (
-            np.zeros(self.ground, np.int64),
-            np.zeros(self.ground, np.int64),
-            self.empty(self.room),
-        )
+        starts, lengths = np.zeros(self.ground, np.int64), np.zeros(self.ground, np.int64)
+        listed = self.empty(self.room)
         tall = _tall(self.ground, self.candidates, self.crew.threads)
         wide = min(_WIDE, self.candidates)
 

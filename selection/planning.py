@@ -60,6 +60,12 @@ class _Shape:
         """Coordinates that a pair's distance is summed up over."""
         return self.columns + (0 if self.embedding is None else self.embedding + 1)
 
+    @property
+    def padded(self) -> int:
+        """The same as points have them."""
+        parts = (self.columns, self.depth - self.columns)
+        return sum(FOURS * -(-part // FOURS) for part in parts)
+
 
 @dataclass(frozen=True)
 class _Cost:
@@ -167,8 +173,7 @@ def _solve(shape: _Shape, ground: int, candidates: int, k: int, *, limit: int, t
     listed = before < k or k == 1
     entries = pairs * _SHARE * before**-_FALL if listed else 0.0
     most = int(max(0.0, limit - kept)) // BYTES
-    padded = sum(FOURS * -(-part // FOURS) for part in (shape.columns, (shape.embedding or -1) + 1))
-    turned = are_turned(ground == candidates and not dense, padded, math.ceil(entries), most)
+    turned = are_turned(ground == candidates and not dense, shape.padded, math.ceil(entries), most)
     passes = 0.5 if dense else evaluated + listed * (0.5 if turned else 1.0)
     computed = passes * depth * pair + evaluated * _GAIN + listed * _LISTED + dense * _GAIN
     few = entries_that_pay(ground, candidates)

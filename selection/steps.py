@@ -64,7 +64,7 @@ def by_bounds(state, options, pool, rows, columns, metric, stored, evaluations):
     n = len(state.nearest_cost)
     row, squares = np.empty((1, n), np.float32), np.empty(len(state.squares), np.float32)
     spare = np.empty((1, _WIDE), np.float32)
-    maxima = _maxima(state.bounds)
+    maxima = _maxima(state.bounds, pool)
     held, seen = -1, 0
     while int(state.numbers[COUNT]) < options.limit:
         step = int(state.numbers[COUNT])
@@ -104,7 +104,7 @@ def by_differences(  # type: ignore[no-untyped-def]
     best_row, best_squares = np.empty((1, n), np.float32), np.empty(len(state.squares), np.float32)
     spare = np.empty((1, _WIDE), np.float32)
     numbers, running = state.numbers, state.bounds
-    maxima = _maxima(running)
+    maxima = _maxima(running, pool)
     single = n if stored.size else n * (1 + depth // 16)  # cost of one gain computed afresh
     while int(numbers[COUNT]) < options.limit:
         slack = _ROUNDING * numbers[LARGEST] * (2 * n + 2 * numbers[OPERATIONS] + 8)
@@ -144,7 +144,7 @@ def by_entries(state, options, pool, neighbours, by_candidate):  # type: ignore[
     starts, lengths, examples, costs = by_candidate
     n = len(state.nearest_cost)
     numbers, running = state.numbers, state.bounds
-    maxima = _maxima(running)
+    maxima = _maxima(running, pool)
     while int(numbers[COUNT]) < options.limit:
         slack = _ROUNDING * numbers[LARGEST] * (2 * n + 2 * numbers[OPERATIONS] + 8)
         highest = _largest(running, pool, maxima)
@@ -248,10 +248,10 @@ def is_covered(state, options):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _maxima(values):  # type: ignore[no-untyped-def]
-    """The largest value of each block."""
+def _maxima(values, pool):  # type: ignore[no-untyped-def]
+    """The largest value of each block; none where there is a pool, which is gone through itself."""
     block = _block(values)
-    maxima = np.empty(-(-len(values) // block))
+    maxima = np.empty(0 if len(pool) else -(-len(values) // block))
     for b in range(len(maxima)):
         maxima[b] = _maximum(values[b * block : (b + 1) * block])
     return maxima

@@ -236,13 +236,17 @@ def test_where_no_example_counts_the_smallest_rows_are_picked(solver: Any) -> No
         assert picks.gains.tolist() == picks.counts.tolist() == [0.0] * len(expected)
 
 
-@pytest.mark.parametrize(("fits", "memory"), [(True, "blockwise"), (True, "dense"), (False, "blockwise")])
+@pytest.mark.parametrize(
+    ("fits", "memory", "turned"),
+    [(True, "blockwise", True), (True, "blockwise", False), (True, "dense", False), (False, "blockwise", False)],
+)
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_lists_longer_than_estimated_are_not_tried_at_every_pick(
-    objective: Any, fits: bool, memory: Any, monkeypatch: pytest.MonkeyPatch
+    objective: Any, fits: bool, memory: Any, turned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The middle of a circle has a third of it nearer to each than itself: 80,000 entries, twice what room is made for
-    # where none are expected.
+    # in strips where none are expected; turned squares make room for as many as there are.
+    monkeypatch.setattr(neighbours, "_SHALLOW", 0 if turned else 1 << 20)
     angles = np.linspace(0.0, 2 * np.pi, 500, endpoint=False)
     circle = np.concatenate([np.zeros((1, 2)), np.stack([np.cos(angles), np.sin(angles)], axis=1)])
     limit = 2 << 30 if fits else 5_000 * BYTES
@@ -258,6 +262,9 @@ def test_lists_longer_than_estimated_are_not_tried_at_every_pick(
     monkeypatch.setattr(greedy, "find_neighbours", find)
     monkeypatch.setattr(greedy, "estimated_entries", lambda *_: 0)
     assert_same(greedy.solve(problem), expected, "too long")
+    if turned:
+        assert tried == [True]
+        return
     assert not tried[0]
     if fits:
         assert sum(tried) == 1
