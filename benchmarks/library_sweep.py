@@ -36,7 +36,7 @@ def run_and_keep(name: str, claim: str | None) -> int:
     report = folder / "report"
     table = list(csv.DictReader(io.StringIO((report / "table.csv").read_text())))
     (RESULTS / f"{variant}.md").write_text((report / "table.md").read_text())
-    about = {"spec": f"specs/library/{name}.yaml", "set": arguments.set}
-    path = write_result(variant, {**about, "minutes": minutes, "table": table})
+    result = {"spec": f"specs/library/{name}.yaml", "set": arguments.set, "minutes": minutes, "table": table}
+    path = write_result(variant, result)
     print(f"-> {path.relative_to(ROOT)}")
     return code

@@ -69,7 +69,8 @@ def run(
     """
     spec = assignment.spec
     notify = notify or log.warning
-    images = images or load_images(assignment.dataset, notify=notify, reached=True)
+    if images is None:
+        images = load_images(assignment.dataset, notify=notify, reached=True)
     weights = read_weights(assignment.model)
     found = trial_id(spec, images.fingerprint, weights.fingerprint if weights else "")
     if found != assignment.trial_id:

@@ -18,9 +18,8 @@ class TrialActor(tune.Trainable):
 
     Each step's result holds `epochs`, a list of {record, times, selection} in order, and `notes` for the user; at
     the end `done`. Epochs that end within `report_seconds` of each other are reported together; while data are fetched,
-    there are results without any. A trial that diverged
-    has `failure`, a stored state, after which the actor takes the next one: it would diverge again. Whatever else it
-    raises, Tune starts it again, as one whose process died.
+    there are results without any. A trial that diverged has `failure`, a stored state, after which the actor takes the
+    next one: it would diverge again. Whatever else it raises, Tune starts it again, as one whose process died.
     """
 
     def setup(self, config: dict[str, Any], assignments: dict[str, Assignment] | None = None) -> None:

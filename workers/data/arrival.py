@@ -30,7 +30,7 @@ class Arrival:
 
     def news(self) -> list[str]:
         """How far fetching is, unless that was said before: one line at most."""
-        latest, self._news = self._news[-1:], []
+        latest, self._news = self._news, []
         return latest
 
     def _load(self) -> None:
