@@ -32,10 +32,13 @@ def _made(prefix: str) -> tuple[Path, IO[str]]:
     with _making:
         for old in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
             _remove_abandoned(old)
-        folder = Path(tempfile.mkdtemp(prefix=prefix))
-        held = open(folder / _HELD, "w")  # noqa: SIM115 - stays open for as long as the folder is used
-        fcntl.flock(held, fcntl.LOCK_EX)
-        return folder, held
+        while True:
+            folder = Path(tempfile.mkdtemp(prefix=prefix))
+            held = open(folder / _HELD, "w")  # noqa: SIM115 - stays open for as long as the folder is used
+            fcntl.flock(held, fcntl.LOCK_EX)
+            if (folder / _HELD).exists():
+                return folder, held
+            held.close()  # another process came between the two lines and took it for abandoned
 
 
 def _remove_abandoned(folder: Path) -> None:

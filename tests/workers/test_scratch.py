@@ -53,3 +53,15 @@ def test_threads_do_not_remove_each_others() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(use, range(200))) == [str(number) for number in range(200)]
+
+
+def test_processes_that_begin_at_once_do_not_remove_each_others() -> None:
+    code = """
+from pathlib import Path
+from workers.scratch import scratch
+for _ in range(300):
+    with scratch("test") as folder:
+        Path(folder, "file").write_text("theirs")
+"""
+    begun = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [process.communicate()[1] for process in begun] == [""] * 4
