@@ -9,7 +9,7 @@ from orchestrator.report.contact_sheets import Ids, Pictures
 from orchestrator.report.paper_terminal import paper_tables
 from orchestrator.report.results import read_results
 from orchestrator.report.terminal import terminal_table
-from orchestrator.report.writing import write_report
+from orchestrator.report.writing import ReportFiles, write_report
 from orchestrator.state import tracking_store
 from specs import TrialSpec
 from specs.resources import Storage as Place
@@ -38,13 +38,18 @@ class StoredImages:
 
 def report_on(prepared: Prepared, library: Library, console: Console) -> tuple[str, ...]:
     """Write the report of a sweep that was just run, and show its table; returns the keys of the report's files."""
-    return _write(prepared.storage, prepared.record, library, console)
+    return _write(prepared.storage, prepared.record, library, console).keys
 
 
 def write_stored_report(place: Place, name: str, console: Console) -> None:
-    """Write the report of a stored sweep anew."""
+    """Write the report of a stored sweep anew, which may be running.
+
+    Where its run ended meanwhile, this has been written over the run's own report, which knew more: so once again.
+    """
     storage, record = _stored(place, name)
-    _write(storage, record, Library(), console)
+    told = _write(storage, record, Library(), console).results.states()
+    while (now := read_results(*_stored(place, name)).states()) != told and "unfinished" not in now:
+        told = _write(*_stored(place, name), Library(), console).results.states()
 
 
 def stored_sweep(place: Place, name: str) -> str:
@@ -64,15 +69,14 @@ def _stored(place: Place, name: str) -> tuple[Storage, SweepRecord]:
     return storage, record
 
 
-def _write(storage: Storage, record: SweepRecord, library: Library, console: Console) -> tuple[str, ...]:
+def _write(storage: Storage, record: SweepRecord, library: Library, console: Console) -> ReportFiles:
     try:
         files = write_report(storage, record, StoredImages(library))
     except DataError as error:  # a report can be written where the data is not
         console.print(f"no contact sheet: {error}", style="yellow")
         files = write_report(storage, record)
-    results = read_results(storage, record)
-    console.print(terminal_table(results))
-    if (beside := paper_tables(results)) is not None:
+    console.print(terminal_table(files.results))
+    if (beside := paper_tables(files.results)) is not None:
         console.print(beside)
     console.print(f"report: {storage.uri}/{files.page}", soft_wrap=True)
-    return files.keys
+    return files

@@ -46,6 +46,10 @@ class Results:
         """Trials without a result."""
         return tuple(outcome for outcome in self.outcomes if outcome.result is None)
 
+    def states(self) -> list[State]:
+        """How each trial ended."""
+        return [outcome.state for outcome in self.outcomes]
+
     def stopped(self) -> int:
         """How many trials ASHA stopped."""
         return sum(outcome.state == "stopped" for outcome in self.outcomes)

@@ -11,7 +11,7 @@ from orchestrator.report.markdown import table_markdown, times_markdown
 from orchestrator.report.page import Chapter, page_html
 from orchestrator.report.paper import reproduction
 from orchestrator.report.provenance import provenance
-from orchestrator.report.results import read_results
+from orchestrator.report.results import Results, read_results
 from workers.records import SweepRecord
 from workers.storage import Storage
 
@@ -22,8 +22,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """Keys in storage of what a report is made of."""
+    """Keys in storage of what a report is made of, and the results that it tells."""
 
+    results: Results
     page: str
     texts: tuple[str, ...]
     csv: tuple[str, ...]
@@ -86,6 +87,7 @@ def write_report(storage: Storage, sweep: SweepRecord, images: ImageSource | Non
     storage.write(f"{FOLDER}/index.html", page.encode())
     log.info("report of %s: %s/%s/index.html", sweep.name, storage.uri, FOLDER)
     return ReportFiles(
+        results,
         f"{FOLDER}/index.html",
         tuple(f"{FOLDER}/{name}" for name in texts),
         tuple(f"{FOLDER}/{name}" for name in tables),

@@ -1,5 +1,6 @@
 """The report as files: the page by itself and in a real browser, and the figures."""
 
+import io
 import shutil
 import subprocess
 import sys
@@ -12,13 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from report_sweeps import believable, pictures, sweep_spec, write_sweep
+from rich.console import Console
 
+from orchestrator import reporting
 from orchestrator.report.comparisons import compare
 from orchestrator.report.contact_sheets import Pictures, contact_sheets
 from orchestrator.report.page import spec_yaml
 from orchestrator.report.results import read_results
 from orchestrator.report.writing import FIGURED, ReportFiles, write_report
 from specs import Trial, TrialSpec
+from specs.resources import Storage as Place
 from workers.records import SweepRecord, selection_key
 from workers.storage import LocalStorage
 
@@ -91,6 +95,28 @@ def test_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     sweep = write_sweep(storage, spec)
     first = {key: storage.read(key) for key in write_report(storage, sweep).keys}
     assert first == {key: storage.read(key) for key in write_report(storage, sweep).keys}
+
+
+def test_a_report_beside_a_run_that_ends_meanwhile_tells_what_the_run_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = LocalStorage(tmp_path / "demo")
+    grid = {"selection.strategy": ["none"]}
+    spec = sweep_spec(training={"regime": "full+augmented", "epochs": 1}, sweep={"grid": grid})
+    sweep = write_sweep(storage, spec)
+    last = f"trials/{sweep.trials[-1].id}/result.json"
+    result = storage.read(last)
+    storage.delete(last)
+
+    def while_it_ends(*given: Any) -> ReportFiles:
+        files = write_report(*given)
+        storage.write(last, result)
+        return files
+
+    monkeypatch.setattr(reporting, "write_report", while_it_ends)
+    terminal = Console(file=io.StringIO())
+    reporting.write_stored_report(Place(path=str(tmp_path)), "demo", terminal)
+    assert "<dd>3 of 3</dd>" in storage.read("report/index.html").decode()
 
 
 def test_figures_without_data_are_left_out_and_old_ones_go(tmp_path: Path) -> None:
