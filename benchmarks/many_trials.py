@@ -123,8 +123,9 @@ class Sweep:
                 process.kill()
             time.sleep(POLL_S)
         found.wall = time.monotonic() - found.start
-        if process.returncode not in (0, -signal.SIGKILL):
-            raise RuntimeError((self.folder / "output.txt").read_text()[-3000:])
+        if process.returncode != (0 if kill_at is None else -signal.SIGKILL):
+            said = (self.folder / "output.txt").read_text()[-3000:]
+            raise RuntimeError(f"medoid run ended with {process.returncode} after {self.finished()} trials:\n{said}")
         return found
 
     def timed(self, *arguments: str) -> float:

@@ -25,6 +25,7 @@ _ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # specs name data relative to where the user stands
 }
 _PATIENCE = 10.0  # seconds for a cluster to take a connection
+_ATTEMPTS = 3  # to start Ray
 
 
 class ClusterError(UserError):
@@ -60,7 +61,8 @@ def connect(address: str | None, namespace: str | None = None) -> None:
     What is named there is found within `namespace` only: sweeps that share a cluster do not see each other's.
 
     Token authentication is always on. A local cluster's token is Ray's own, in ~/.ray/auth_token.
-    Raises TokenError where it is switched off or there is no token for a cluster, ClusterError where none answers.
+    Raises TokenError where it is switched off or there is no token for a cluster, ClusterError where none answers or
+    none can be started.
     """
     configure()
     if address is not None:
@@ -71,14 +73,31 @@ def connect(address: str | None, namespace: str | None = None) -> None:
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    if address is None:
-        options["include_dashboard"] = False
     try:
-        ray.init(address=address or "local", namespace=namespace, **options)
+        if address is None:
+            _start(namespace, options)
+        else:
+            ray.init(address=address, namespace=namespace, **options)
     except ray.exceptions.AuthenticationError as error:
         raise TokenError(f"the cluster at {address} does not take the token: {error}") from None
     except ConnectionError as error:
         raise ClusterError(f"no cluster answers at {address}: {error}") from None
+
+
+def _start(namespace: str | None, options: dict[str, Any]) -> None:
+    """Start a cluster: again where it fails, since a busy machine may need more than the 30 s that Ray gives itself."""
+    import ray
+
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            ray.init(address="local", namespace=namespace, include_dashboard=False, **options)
+            return
+        except ray.exceptions.AuthenticationError:
+            raise
+        except Exception as error:  # Ray has no type for it
+            ray.shutdown()
+            if attempt == _ATTEMPTS:
+                raise ClusterError(f"Ray does not start here, tried {_ATTEMPTS} times: {error}") from error
 
 
 def _knock(address: str) -> None:

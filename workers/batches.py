@@ -39,6 +39,11 @@ class Batch:
     target: torch.Tensor
     weights: torch.Tensor
 
+    def twice(self) -> "Batch":
+        """Its views, and the same again, each with half its weight."""
+        inputs, target = (torch.cat([tensor, tensor]) for tensor in (self.inputs, self.target))
+        return Batch(inputs, target, torch.cat([self.weights, self.weights]) / 2)
+
 
 class Batches:
     """Makes them.

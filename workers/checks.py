@@ -63,8 +63,10 @@ def check_model(spec: TrialSpec, images: ImageData, weights: "Weights | None" = 
 
     Imports torch. Raises TrialCheckError and WeightsError.
     """
+    import torch
+
     from workers.augmentation import check_augmentation
-    from workers.models import build_model, check_model, last_linear
+    from workers.models import build_model, check_model, last_linear, takes_one
     from workers.streaming import check_reading
     from workers.weights import WeightsError
 
@@ -82,3 +84,10 @@ def check_model(spec: TrialSpec, images: ImageData, weights: "Weights | None" = 
         raise
     except ValueError as error:
         raise TrialCheckError(f"model.name = {spec.model.name!r}: {error}") from error
+    size, workers = spec.training.batch_size, spec.resources.workers
+    height, width, channels = shape
+    if size < 2 * workers and not takes_one(model, torch.zeros(1, channels, height, width)):
+        raise TrialCheckError(
+            f"training.batch_size = {size}: leaves a worker one image, of which batch norm of model.name = "
+            f"{spec.model.name!r} sees one value a channel; allowed: at least 2 x resources.workers = {2 * workers}"
+        )

@@ -15,12 +15,10 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from ray.util.queue import Empty, Queue
 
 from workers.assignment import Assignment, run
-from workers.group import Ddp
+from workers.group import PATIENCE, Ddp
 from workers.loop import DivergedError, Epoch
 from workers.naming import unique_name
 from workers.scratch import scratch
-
-_PATIENCE = 7 * 24 * 3600  # seconds
 
 
 class WorkerError(RuntimeError):
@@ -65,13 +63,14 @@ def run_distributed(assignment: Assignment, notify: Callable[[str], None]) -> It
     if resources.gpus:
         each["GPU"] = resources.gpus
     # the trial waits for its turn: the driver knows whether its workers can be placed at all
-    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(_PATIENCE)
+    patience = int(PATIENCE.total_seconds())
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(patience)
     sweep = unique_name(assignment.storage.uri)
     with scratch(f"train-{sweep}") as folder:
         trainer = ray.train.torch.TorchTrainer(
             _worker,
             train_loop_config={"assignment": assignment, "queue": queue},
-            torch_config=ray.train.torch.TorchConfig(backend="nccl" if resources.gpus else "gloo"),
+            torch_config=ray.train.torch.TorchConfig("nccl" if resources.gpus else "gloo", timeout_s=patience),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=resources.workers,
                 use_gpu=bool(resources.gpus),

@@ -1,6 +1,5 @@
 """The processes that train one trial: one, or several under DDP."""
 
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -9,7 +8,7 @@ from torch import nn
 
 from selection.sharing import Holders
 
-_PATIENCE = timedelta(days=7)  # a selection may take long; that a process has died is seen at once
+PATIENCE = timedelta(days=7)  # data may have to be fetched, a selection take long; that a process died is seen at once
 
 
 class Group(Protocol):
@@ -25,6 +24,10 @@ class Group(Protocol):
 
     def align(self, model: nn.Module) -> None:
         """Give everybody rank 0's buffers (batch norm's running statistics are each process's own)."""
+        ...
+
+    def tell(self, value: Any) -> Any:
+        """Rank 0's value, for everybody."""
         ...
 
     def gather(self, value: Any) -> list[Any]:
@@ -49,6 +52,9 @@ class Alone:
     def align(self, model: nn.Module) -> None:
         pass
 
+    def tell(self, value: Any) -> Any:
+        return value
+
     def gather(self, value: Any) -> list[Any]:
         return [value]
 
@@ -57,30 +63,39 @@ class Alone:
 
 
 class Ddp:
-    """The processes of the current torch.distributed group; all of them create it at the same time."""
+    """The processes of the current torch.distributed group; all of them create it at the same time.
+
+    Tensors go over that group, which may be a GPU's; Python's objects over one on the CPU, whose memory holds them.
+    """
 
     def __init__(self, device: torch.device):
         self.rank = torch.distributed.get_rank()
         self.size = torch.distributed.get_world_size()
         self.device = device
+        self._objects = _on_cpu()
         self.aside: Holders = _Aside()
 
     def wrap(self, model: nn.Module) -> nn.Module:
+        # Otherwise DDP would lay out its buckets anew after the first step, also after a resume's: of three processes
+        # and more, where a gradient lies decides in which order it is summed.
         devices = [self.device] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, device_ids=devices)
+        return nn.parallel.DistributedDataParallel(model, device_ids=devices, find_unused_parameters=True)
 
     def align(self, model: nn.Module) -> None:
         for buffer in model.buffers():
             torch.distributed.broadcast(buffer, src=0)
 
+    def tell(self, value: Any) -> Any:
+        values = [value if self.rank == 0 else None]
+        torch.distributed.broadcast_object_list(values, src=0, group=self._objects)
+        return values[0]
+
     def gather(self, value: Any) -> list[Any]:
-        values: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(values, value)
-        return values
+        return _gather(value, self.size, self._objects)
 
     def collect(self, value: Any) -> list[Any] | None:
         values: list[Any] | None = [None] * self.size if self.rank == 0 else None
-        torch.distributed.gather_object(value, values, dst=0)
+        torch.distributed.gather_object(value, values, dst=0, group=self._objects)
         return values
 
 
@@ -90,14 +105,22 @@ class _Aside:
     def __init__(self) -> None:
         self.rank = torch.distributed.get_rank()
         self.size = torch.distributed.get_world_size()
-        group = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
-        assert isinstance(group, torch.distributed.ProcessGroup)
-        self._group = group
+        self._group = _on_cpu()
 
     def gather(self, value: Any) -> list[Any]:
-        values: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(values, value, group=self._group)
-        return values
+        return _gather(value, self.size, self._group)
+
+
+def _on_cpu() -> torch.distributed.ProcessGroup:
+    group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+    assert isinstance(group, torch.distributed.ProcessGroup)
+    return group
+
+
+def _gather(value: Any, size: int, group: torch.distributed.ProcessGroup) -> list[Any]:
+    values: list[Any] = [None] * size
+    torch.distributed.all_gather_object(values, value, group=group)
+    return values
 
 
 def share(count: int, group: Group) -> slice:
@@ -105,8 +128,3 @@ def share(count: int, group: Group) -> slice:
     base, extra = divmod(count, group.size)
     start = group.rank * base + min(group.rank, extra)
     return slice(start, start + base + (group.rank < extra))
-
-
-def first(values: Sequence[Any]) -> Any:
-    """What rank 0 said."""
-    return values[0]

@@ -23,7 +23,7 @@ from workers.checkpoints import Checkpoints
 from workers.clock import Clock
 from workers.data import ImageData, TrainingSet, corrupt
 from workers.environment import describe
-from workers.group import Alone, Group, first, share
+from workers.group import Alone, Group, share
 from workers.harvesting import Harvest, Measured
 from workers.images import Normalizer
 from workers.measuring import evaluate, measure_candidates, measure_losses
@@ -151,7 +151,7 @@ class _Trial:
         self.checkpoints = Checkpoints(context.storage, context.trial_id, spec.checkpoints.keep)
         self._resume()
         self.model: nn.Module = context.group.wrap(self.module)
-        self.stepper = Stepper(self.model, graphs=spec.resources.cuda_graphs)
+        self.stepper = Stepper(self.model, replayed=spec.training.batch_size if spec.resources.cuda_graphs else 0)
 
     def run_epoch(self) -> Epoch:
         spec, context = self.spec, self.context
@@ -297,8 +297,7 @@ class _Trial:
 
     def _resume(self) -> None:
         group = self.context.group
-        state = self.checkpoints.load_last(self.context.notify) if group.rank == 0 else None
-        state = first(group.gather(state))
+        state = group.tell(self.checkpoints.load_last(self.context.notify) if group.rank == 0 else None)
         if state is None:
             return
         if (state["trial_id"], state["seed"]) != (self.context.trial_id, self.spec.seed):

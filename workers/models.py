@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torchvision
 from torch import nn
@@ -45,6 +46,9 @@ def _build(model: Model, classes: int, image_shape: tuple[int, int, int]) -> nn.
     network: nn.Module = torchvision.models.get_model(model.name, weights=None, num_classes=classes)
     if model.stem == "small":
         _shrink_stem(network)
+    for name, layer in list(network.named_modules()):
+        if isinstance(layer, nn.AdaptiveAvgPool2d) and layer.output_size not in (1, (1, 1)):
+            network.set_submodule(name, DeterministicPool(layer.output_size))  # VGG's 7x7, AlexNet's 6x6
     return network
 
 
@@ -69,6 +73,28 @@ def check_model(module: nn.Module, image_shape: tuple[int, int, int]) -> None:
         ) from error
     finally:
         module.train(training)
+
+
+def takes_one(module: nn.Module, image: torch.Tensor) -> bool:
+    """Whether a network can be trained on one image (1, C, H, W): batch norm needs two values a channel.
+
+    One forward pass, where there is batch norm; statistics and random streams are left as they were. `module` may
+    be under DDP: its other processes are not asked.
+    """
+    if isinstance(module, nn.parallel.DistributedDataParallel):
+        module = module.module
+    if not any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules()):
+        return True
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    try:
+        with torch.no_grad(), torch.random.fork_rng([image.device] if image.is_cuda else []):
+            module(image)
+    except ValueError:
+        return False
+    finally:
+        for buffer, before in buffers:
+            buffer.copy_(before)
+    return True
 
 
 def last_linear(module: nn.Module) -> nn.Linear:
@@ -108,6 +134,34 @@ class GreyToRGB(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return images.expand(-1, 3, -1, -1)
+
+
+class DeterministicPool(nn.AdaptiveAvgPool2d):
+    """Adaptive average pooling as VGG and AlexNet have it, whose gradient torch has no deterministic GPU kernel for.
+
+    Where only such kernels are to be used, it is two products with the matrices of the means.
+    """
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        if features.is_cuda and torch.are_deterministic_algorithms_enabled():
+            return self.by_products(features)
+        return super().forward(features)
+
+    def by_products(self, features: torch.Tensor) -> torch.Tensor:
+        """The means of (b, C, H, W), (b, C, *output_size): the same but for the order of summing."""
+        assert isinstance(self.output_size, tuple)
+        height, width = (size or 0 for size in self.output_size)
+        rows, columns = _means(features.shape[2], height, features), _means(features.shape[3], width, features)
+        return torch.matmul(torch.matmul(rows, features), columns.T)
+
+
+def _means(size: int, windows: int, like: torch.Tensor) -> torch.Tensor:
+    """(windows, size): in each row equal weights for window i, from floor(i s / w) to ceil((i + 1) s / w)."""
+    weights = np.zeros((windows, size))
+    for window in range(windows):
+        start, end = window * size // windows, -(-(window + 1) * size // windows)
+        weights[window, start:end] = 1 / (end - start)
+    return torch.as_tensor(weights, dtype=like.dtype, device=like.device)
 
 
 class CifarResNet(nn.Module):

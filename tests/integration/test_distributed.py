@@ -19,7 +19,6 @@ from selection.mapper import SerialMapper
 from selection.problem import Picks, Problem
 from selection.sharing import Holders, by_the_first
 from specs import TrialSpec, trial_id
-from specs.dataset import Dataset
 from workers.assignment import Assignment
 from workers.data import load_images
 from workers.group import Ddp, Group
@@ -66,6 +65,17 @@ EQUAL = {
     ),
 }
 CONTINUED = trial(model={"name": "small_cnn", "width": 4}, training={"batch_size": 16}, checkpoints={"every": 1})
+# Of three processes a last batch of four leaves two with one view, of which batch norm after two poolings sees 1x1.
+OF_THREE = {
+    "mlp": trial(resources={"workers": 3}, checkpoints={"every": 1}),
+    "small_cnn": trial(
+        dataset={"image_size": 4},
+        model={"name": "small_cnn", "width": 4},
+        training={"batch_size": 36},
+        checkpoints={"every": 1},
+        resources={"workers": 3},
+    ),
+}
 ALONE = trial(
     resources={"workers": 1},
     selection={"mode": "overlapped", "proxy_source": "harvest", "proxy": "last_layer"},
@@ -122,13 +132,7 @@ def one_of_two(rank: int, folder: Path) -> None:
     group: Group = Ddp(torch.device("cpu"))
     train_equal(folder / "equal", group=group)
 
-    list(train(CONTINUED, context(CONTINUED, folder / "whole", group=group)))
-    broken = train(CONTINUED, context(CONTINUED, folder / "broken", group=group))
-    list(itertools.islice(broken, 2))
-    broken.close()
-    distributed.barrier()
-    again = list(train(CONTINUED, context(CONTINUED, folder / "broken", group=group)))
-
+    again = whole_and_broken(CONTINUED, folder, group)
     try:
         list(train(DIVERGING, context(DIVERGING, folder / "diverging", group=group)))
         said = ""
@@ -139,10 +143,33 @@ def one_of_two(rank: int, folder: Path) -> None:
         failed = ""
     except OverlappedSelectionError as error:
         failed = str(error)
-    report = {"again": [epoch.record.epoch for epoch in again], "diverged": said, "failed": failed}
+    report = {"again": again, "diverged": said, "failed": failed}
     (folder / f"rank {rank}.json").write_text(json.dumps(report))
+    leave()
+
+
+def whole_and_broken(spec: TrialSpec, folder: Path, group: Group) -> list[int]:
+    """Train a spec in one go, and once more broken off after two epochs; the epochs that it was gone on with."""
+    list(train(spec, context(spec, folder / "whole", group=group)))
+    broken = train(spec, context(spec, folder / "broken", group=group))
+    list(itertools.islice(broken, 2))
+    broken.close()
+    distributed.barrier()
+    return [epoch.record.epoch for epoch in train(spec, context(spec, folder / "broken", group=group))]
+
+
+def leave() -> None:
     gc.collect()  # a model under DDP is a cycle: while it lives, so do its group's threads, which abort at exit
     distributed.destroy_process_group()
+
+
+def one_of_three(rank: int, folder: Path) -> None:
+    """What each of three processes does."""
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=3)
+    group: Group = Ddp(torch.device("cpu"))
+    for name, spec in OF_THREE.items():
+        assert whole_and_broken(spec, folder / name, group) == [3]
+    leave()
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +189,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def identity(spec: TrialSpec) -> str:
-    return trial_id(spec, load_images(Dataset(name="digits")).fingerprint)
+    return trial_id(spec, load_images(spec.dataset).fingerprint)
 
 
 def result_of(spec: TrialSpec, folder: Path) -> TrialResult:
@@ -222,6 +249,16 @@ def test_two_continue_as_if_never_interrupted(together: Path) -> None:
     assert whole.to_bytes() == broken.to_bytes()
     a, b = (parameters_of(CONTINUED, together / name) for name in ("whole", "broken"))
     assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_three_continue_as_if_never_interrupted(tmp_path: Path) -> None:
+    """Of two a sum is the same in either order."""
+    torch.multiprocessing.spawn(one_of_three, (tmp_path,), nprocs=3)
+    for name, spec in OF_THREE.items():
+        whole, broken = (result_of(spec, tmp_path / name / way) for way in ("whole", "broken"))
+        assert whole.to_bytes() == broken.to_bytes(), name
+        a, b = (parameters_of(spec, tmp_path / name / way) for way in ("whole", "broken"))
+        assert all(torch.equal(a[key], b[key]) for key in a), name
 
 
 def test_both_find_the_divergence(together: Path) -> None:

@@ -98,3 +98,24 @@ def test_keys_of_s3_are_not_sent_with_trials_actors(monkeypatch: pytest.MonkeyPa
     sent = actor._default_options["runtime_env"]["env_vars"]
     assert sent, "Tune has found another way; look whether that one keeps secrets"
     assert "s3cret" not in sent.values()
+
+
+@pytest.mark.parametrize("failures", [2, 3])
+def test_ray_that_did_not_start_is_started_again(failures: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure()
+    import ray
+
+    tried = []
+
+    def init(**options: object) -> None:
+        tried.append(options["address"])
+        if len(tried) <= failures:
+            raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", init)
+    if failures == 2:
+        connect(None)
+    else:
+        with pytest.raises(ClusterError, match=r"^Ray does not start here, tried 3 times: The current node timed out"):
+            connect(None)
+    assert tried == ["local"] * 3

@@ -3,8 +3,8 @@
 import pytest
 from small_trials import trial
 
-from workers.checks import TrialCheckError, check_data
-from workers.data import DataError, ImageData
+from workers.checks import TrialCheckError, check_data, check_model
+from workers.data import DataError, ImageData, load_images
 from workers.memory import memory_here
 from workers.views import BYTES
 
@@ -40,6 +40,23 @@ def test_imagenets_normalisation_of_grey_images(images: ImageData) -> None:
     refused(
         images, r"dataset\.normalization = imagenet", model={"name": "resnet18", "pretrained": "a.pth", "width": None}
     )
+
+
+def test_steps_of_one_image_where_batch_norm_sees_one_value_a_channel(images: ImageData) -> None:
+    tiny = {"dataset": {"image_size": 4}, "model": {"name": "small_cnn", "width": 4}}
+    shrunk = load_images(trial(**tiny).dataset)
+    alone, of_two = (
+        trial(**tiny, training={"batch_size": 1}),
+        {"training": {"batch_size": 3}, "resources": {"workers": 2}},
+    )
+    with pytest.raises(
+        TrialCheckError, match=r"^training\.batch_size = 1: .* one image, .* 2 x resources\.workers = 2$"
+    ):
+        check_model(alone, shrunk)
+    with pytest.raises(TrialCheckError, match=r"^training\.batch_size = 3: .* allowed: at least .* = 4$"):
+        check_model(trial(**tiny, **of_two), shrunk)
+    check_model(trial(**tiny, training={"batch_size": 2}), shrunk)
+    check_model(trial(model={"name": "small_cnn", "width": 4}, training={"batch_size": 1}), images)  # sees 2x2
 
 
 class TestMemory:

@@ -6,7 +6,7 @@ import torchvision
 from torch import nn
 
 from specs.model import OWN_MODELS, RESNETS, TORCHVISION_CLASSIFIERS, Model
-from workers.models import LastInput, build_model, check_model, last_linear
+from workers.models import DeterministicPool, LastInput, build_model, check_model, last_linear
 from workers.wide_resnet import WideResNet
 
 COLOUR, GREY = (32, 32, 3), (8, 8, 1)
@@ -191,6 +191,23 @@ def test_so_it_does_in_every_family_of_torchvisions(name: str) -> None:
 def test_a_network_that_ends_otherwise_is_refused() -> None:
     with pytest.raises(ValueError, match="does not end in a linear layer"):
         last_linear(build_model(Model(name="squeezenet1_1"), 7, COLOUR, seed=0))
+
+
+@pytest.mark.parametrize("name", ["vgg11", "alexnet"])
+def test_pooling_that_torch_cannot_do_deterministically_on_a_gpu_is_ours(name: str) -> None:
+    with torch.device("meta"):
+        module = build_model(Model(name=name), 10, COLOUR, seed=0)
+    pools = [layer for layer in module.modules() if isinstance(layer, torch.nn.AdaptiveAvgPool2d)]
+    assert [type(pool) for pool in pools] == [DeterministicPool]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 7), (2, 9), (10, 20)])
+def test_pooling_by_products_is_pooling(size: tuple[int, int]) -> None:
+    features = torch.rand(2, 3, *size, dtype=torch.float64, requires_grad=True)
+    pool, weights = DeterministicPool((7, 6)), torch.rand(2, 3, 7, 6, dtype=torch.float64)
+    given = [torch.autograd.grad((way(features) * weights).sum(), features)[0] for way in (pool, pool.by_products)]
+    torch.testing.assert_close(pool.by_products(features), pool(features))
+    torch.testing.assert_close(*given)
 
 
 class TestCheck:

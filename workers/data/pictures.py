@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageFile
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -33,10 +33,10 @@ def header_size(path: Path, content: bytes | None = None) -> tuple[int, int]:
     """
     try:
         with Image.open(path if content is None else io.BytesIO(content)) as image:
-            mode, (width, height) = image.mode, image.size
+            mode, wide, (width, height) = image.mode, _wide(image), image.size
     except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error, zlib.error and more
         raise _unreadable(path, error) from error
-    _check_mode(path, mode)
+    _check_pixels(path, mode, wide)
     return height, width
 
 
@@ -81,18 +81,31 @@ def scaled_size(height: int, width: int, shorter: int | None) -> tuple[int, int]
 def _open(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
+            wide = _wide(image)  # known until it is loaded
             image.load()
     except Exception as error:  # as above
         raise _unreadable(path, error) from error
-    _check_mode(path, image.mode)
+    _check_pixels(path, image.mode, wide)
     return image
+
+
+def _wide(image: ImageFile.ImageFile) -> bool:
+    """Whether a file that is not loaded yet has 16 bits a channel, of which Pillow would keep the upper 8 in colour."""
+    for tile in image.tile:
+        if image.format in ("PNG", "TIFF") and ";16" in str(tile.args):
+            return True
+        if tile.codec_name.startswith("ppm") and isinstance(tile.args, tuple) and tile.args[-1] > 255:
+            return True
+    return False
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(f"{path}: unreadable image: {error or type(error).__name__}")
 
 
-def _check_mode(path: Path, mode: str) -> None:
+def _check_pixels(path: Path, mode: str, wide: bool) -> None:
+    if wide and mode in _EIGHT_BIT_MODES:
+        raise DataError(f"{path}: pixels of 16 bits a channel; only 8 can be used: convert it")
     if mode not in _EIGHT_BIT_MODES:
         raise DataError(
             f"{path}: pixels of Pillow's mode {mode}; only 8 bits a channel can be used: "
