@@ -5,8 +5,6 @@ from urllib.parse import urlsplit
 
 from specs.resources import Tracking
 
-FORMS = "sqlite:///FILE, postgresql://USER@HOST/DATABASE, http://HOST:PORT or https://HOST"
-
 
 class TrackingError(ValueError):
     """A tracking store that can not be used as things are: says which, and what would do."""
@@ -15,11 +13,13 @@ class TrackingError(ValueError):
 def store_uri(folder: Path, tracking: Tracking) -> str:
     """The URI of a sweep's store: the spec's, or an SQLite file in the sweep's folder.
 
-    Raises TrackingError where no store can have that URI; whether it can be reached is another matter.
+    Raises TrackingError where its database's driver is missing; whether it can be reached is another matter.
     """
     if tracking.uri is None:
         return f"sqlite:///{folder.absolute()}/tracking/mlflow.db"
-    return _checked(tracking.uri)
+    if tracking.uri.startswith("postgresql"):
+        _check_driver(tracking.uri)
+    return tracking.uri
 
 
 def artifact_location(folder: Path, uri: str) -> str | None:
@@ -32,28 +32,6 @@ def artifact_location(folder: Path, uri: str) -> str | None:
         return None
     home = Path(parts.path[1:]).absolute().parent if parts.scheme == "sqlite" else folder.absolute() / "tracking"
     return (home / "artifacts").as_uri()
-
-
-def _checked(uri: str) -> str:
-    try:
-        parts = urlsplit(uri)
-        port = parts.port
-    except ValueError as error:
-        raise TrackingError(f"tracking.uri = {uri!r}: {error}; allowed: {FORMS}") from None
-    dialect = parts.scheme.partition("+")[0]
-    if parts.scheme == "sqlite":
-        if parts.netloc or len(parts.path) < 2 or parts.path.endswith("/"):
-            raise TrackingError(
-                f"tracking.uri = {uri!r}: names no file; sqlite:///a/b.db is relative, sqlite:////a/b.db absolute"
-            )
-    elif parts.scheme in ("http", "https") or dialect == "postgresql":
-        if not parts.hostname or port == 0:
-            raise TrackingError(f"tracking.uri = {uri!r}: names no host; allowed: {FORMS}")
-        if dialect == "postgresql":
-            _check_driver(uri)
-    else:
-        raise TrackingError(f"tracking.uri = {uri!r}: not a store medoid can use; allowed: {FORMS}")
-    return uri
 
 
 def _check_driver(uri: str) -> None:

@@ -17,6 +17,8 @@ from specs.parsing import Source
 from specs.schema import sweepable_fields
 from specs.validation import problems
 
+MOST_TRIALS = 100_000
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -104,6 +106,11 @@ def _check_axes(sweep: SweepSpec, source: Source) -> None:
             if not isinstance(values, Distribution) and not values:
                 wrong.append(source.problem("needs at least one value", place))
     lengths = {name: len(values) for name, values in axes.zip.items()}
+    rows = max(lengths.values(), default=1)
+    trials = math.prod(map(len, axes.grid.values())) * rows * axes.samples * len(sweep.seeds)
+    if trials > MOST_TRIALS:
+        message = f"makes {trials:,} trials; should be at most {MOST_TRIALS:,}: write several specs"
+        wrong.append(source.problem(message, ("sweep",)))
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
         wrong.append(source.problem(f"lists of zip must have one length; got {listed}", ("sweep", "zip")))

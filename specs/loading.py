@@ -25,11 +25,25 @@ def load(spec: str | Path, overrides: Sequence[str] = ()) -> SweepSpec:
     source = read(spec, overrides)
     try:
         sweep = SweepSpec.model_validate(source.data)
+        expand(sweep, source)
     except ValidationError as error:
         found = problems(error, source, source.data)
-        raise SpecError([*found, *_wrong_elsewhere(source, error)]) from None
-    expand(sweep, source)
+        raise SpecError([*source.wrong, *_others([*found, *_wrong_elsewhere(source, error)], source)]) from None
+    except SpecError as error:
+        raise SpecError([*source.wrong, *_others(error.problems, source)]) from None
+    if source.wrong:
+        raise SpecError(source.wrong)
     return sweep
+
+
+def _others(found: Sequence[Problem], source: Source) -> list[Problem]:
+    """Without what is found at places that are wrong already: the values there are not what was written."""
+    there = tuple(problem.path for problem in source.wrong if problem.path)
+    return [problem for problem in found if not any(_lies_in(problem.path, place) for place in there)]
+
+
+def _lies_in(path: str, place: str) -> bool:
+    return path == place or path.startswith((f"{place}.", f"{place}["))
 
 
 def _wrong_elsewhere(source: Source, error: ValidationError) -> list[Problem]:
@@ -46,16 +60,13 @@ def _wrong_elsewhere(source: Source, error: ValidationError) -> list[Problem]:
 
 
 def read(spec: str | Path, overrides: Sequence[str] = ()) -> Source:
-    """Read a spec file with its bases and overrides, without validating it."""
+    """Read a spec file with its bases and overrides, without validating it: `Source.wrong` tells what is wrong yet."""
     source = _read_file(find(spec), ())
-    wrong: list[Problem] = []
     for override in overrides:
         try:
             _override(source, override)
         except SpecError as error:
-            wrong.extend(error.problems)
-    if wrong:
-        raise SpecError(wrong)
+            source.wrong += error.problems
     return source
 
 
@@ -63,7 +74,7 @@ def find(spec: str | Path, folder: Path = Path()) -> Path:
     """The file meant by a path (relative to `folder`) or by the name of a library spec."""
     path = folder / spec
     try:
-        if path.is_file():
+        if path.exists() and not path.is_dir():
             return path
         # before folders: a folder of results may well carry the name of its spec
         named_so = LIBRARY / f"{spec}.yaml"
@@ -85,13 +96,13 @@ def _read_file(path: Path, above: tuple[Path, ...]) -> Source:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise SpecError([Problem(f"cannot be read: {reason}", file=shown)]) from None
-    data, places = parse(text, shown)
+    data, places, wrong = parse(text, shown)
     if data is None:  # an empty file lacks every section, and the errors will name them
         data = {}
     if not isinstance(data, dict):
         message = "a spec is a mapping of sections, such as name:, dataset:, training:"
         raise SpecError([Problem(message, file=shown, line=1)])
-    own = Source(data, places, shown)
+    own = Source(data, places, shown, wrong)
     if "extends" not in data:
         return own
     base, at = data.pop("extends"), own.where(("extends",))
@@ -127,7 +138,7 @@ def _extend(base: Source, own: Source) -> Source:
         return merged
 
     data = merge(base.data, own.data, ())
-    return Source(data, base.places | own.places, own.file)
+    return Source(data, base.places | own.places, own.file, base.wrong + own.wrong)
 
 
 def _override(source: Source, override: str) -> None:
@@ -137,10 +148,19 @@ def _override(source: Source, override: str) -> None:
     steps = tuple(step.strip() for step in name.split("."))
     if not separator or not all(steps):
         raise SpecError([Problem("should be field=value, such as --set training.epochs=5", file=shown)])
+    if steps == ("extends",):
+        raise SpecError(
+            [Problem("stands in a file; name the other spec itself, or write a file that extends it", name, shown)]
+        )
     if steps[0] == "sweep" and len(steps) > 3 and steps[1] in AXES:
         steps = (*steps[:2], ".".join(steps[2:]))
+    if any("[" in step for step in steps):
+        whole = name.partition("[")[0]
+        raise SpecError([Problem(f"lies in a list, which is set as a whole: {whole}=[…]", name, shown)])
     try:
-        value, _ = parse(text, shown)
+        value, _, wrong = parse(text, shown)
+        if wrong:
+            raise SpecError(wrong)
     except SpecError as error:
         raise SpecError([Problem(error.problems[0].message, ".".join(steps), shown)]) from None
     _refuse_swept(source, steps, shown)
@@ -151,6 +171,8 @@ def _override(source: Source, override: str) -> None:
             inner = named(inner)
         if not isinstance(inner, dict):
             message = f"{'.'.join(steps[:depth])} holds a value, not a section"
+            if isinstance(inner, list):
+                message = f"lies in a list, which is set as a whole: {'.'.join(steps[:depth])}=[…]"
             raise SpecError([Problem(message, ".".join(steps), shown)])
         if step not in where:
             source.places[steps[:depth]] = (shown, None)

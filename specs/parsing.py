@@ -10,6 +10,7 @@ import yaml
 from specs.errors import Problem, SpecError
 
 Place = tuple[str | int, ...]
+_MOST = 500_000  # values of a text: aliases of aliases make billions out of a few lines
 
 
 class _Loader(yaml.SafeLoader):
@@ -32,11 +33,12 @@ for _tag, _pattern, _first in (
 
 @dataclass
 class Source:
-    """A spec before validation: plain data, and the file and line where each value was written."""
+    """A spec before validation: plain data, where each value was written (file and line), what is wrong already."""
 
     data: dict[str, Any] = field(default_factory=dict)
     places: dict[Place, tuple[str, int | None]] = field(default_factory=dict)
     file: str = ""
+    wrong: list[Problem] = field(default_factory=list)
 
     def where(self, path: Place) -> tuple[str, int | None]:
         """File and line of a value, or of the nearest part around it that was written."""
@@ -63,16 +65,17 @@ def dotted(path: Iterable[str | int]) -> str:
     return text
 
 
-def parse(text: str, file: str) -> tuple[Any, dict[Place, tuple[str, int | None]]]:
-    """The data of a YAML text, and the line of each of its values.
+def parse(text: str, file: str) -> tuple[Any, dict[Place, tuple[str, int | None]], list[Problem]]:
+    """The data of a YAML text, the line of each of its values, and what in it cannot be meant.
 
-    Raises SpecError where the text is not YAML, a key stands twice, or a tag (`!!python/…`) is used.
+    Such as a key that stands twice, of which the first counts, or a tag (`!!python/…`), which gives null.
+    Raises SpecError where the text is not YAML.
     """
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
         if root is None:
-            return None, {}
+            return None, {}, []
         builder = _Builder(loader, file)
         data = builder.build(root, ())
     except yaml.MarkedYAMLError as error:
@@ -84,9 +87,7 @@ def parse(text: str, file: str) -> tuple[Any, dict[Place, tuple[str, int | None]
         raise SpecError([Problem(f"not valid YAML: {' '.join(str(error).split())}", file=file)]) from None
     except RecursionError:
         raise SpecError([Problem("nested too deeply, or an alias that holds itself", file=file)]) from None
-    if builder.wrong:
-        raise SpecError(builder.wrong)
-    return data, builder.places
+    return data, builder.places, builder.wrong
 
 
 class _Builder:
@@ -97,8 +98,13 @@ class _Builder:
         self.file = file
         self.places: dict[Place, tuple[str, int | None]] = {}
         self.wrong: list[Problem] = []
+        self.built = 0
 
     def build(self, node: yaml.Node, path: Place) -> Any:
+        self.built += 1
+        if self.built > _MOST:
+            message = f"holds more than {_MOST:,} values, each use of an alias counted"
+            raise SpecError([Problem(message, file=self.file)])
         self.places.setdefault(path, (self.file, _line(node)))
         if isinstance(node, yaml.MappingNode):
             self._refuse_tag(node, "tag:yaml.org,2002:map", path)

@@ -3,6 +3,7 @@
 import re
 from urllib.parse import urlsplit
 
+_STORES = "sqlite:///FILE, postgresql://USER@HOST/DATABASE, http://HOST:PORT or https://HOST"
 _BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 
 
@@ -44,6 +45,24 @@ def check_place(place: str, s3_example: str) -> str:
     ):
         raise ValueError(f"{prefix!r} is no prefix: names joined by '/', without '.', '..', '?' and '#'")
     return place
+
+
+def check_tracking(uri: str) -> str:
+    """The URI of an MLflow store, as it is. Raises ValueError for what no store can have."""
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"{error}; allowed: {_STORES}") from None
+    if parts.scheme == "sqlite":
+        if parts.netloc or len(parts.path) < 2 or parts.path.endswith("/"):
+            raise ValueError("names no file; sqlite:///a/b.db is relative, sqlite:////a/b.db absolute")
+    elif parts.scheme in ("http", "https") or parts.scheme.partition("+")[0] == "postgresql":
+        if not parts.hostname or port == 0:
+            raise ValueError(f"names no host; allowed: {_STORES}")
+    else:
+        raise ValueError(f"not a store medoid can use; allowed: {_STORES}")
+    return uri
 
 
 def check_endpoint(endpoint: str) -> str:

@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from specs.base import AsTuple, NonNegative, Positive, Section
 from specs.errors import without_passwords
-from specs.places import check_endpoint, check_place, in_s3
+from specs.places import check_endpoint, check_place, check_tracking, in_s3
 
 
 class Resources(Section):
@@ -76,13 +76,15 @@ class Tracking(Section):
 
     @field_validator("uri")
     @classmethod
-    def _no_password(cls, uri: str | None) -> str | None:
-        if uri is not None and without_passwords(uri) != uri:
+    def _usable(cls, uri: str | None) -> str | None:
+        if uri is None:
+            return None
+        if without_passwords(uri) != uri:
             raise ValueError(
                 "a spec is copied into results and reports, so it holds no password; set MLFLOW_TRACKING_USERNAME and "
                 "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment (PGPASSWORD for postgresql://)"
             )
-        return uri
+        return check_tracking(uri)
 
 
 class Storage(Section):

@@ -101,6 +101,11 @@ def is_choice(path: Place) -> bool:
     return "discriminator" in _resolve(locate(path)[1], _root())
 
 
+def is_list(node: Node) -> bool:
+    """Whether a field takes a list."""
+    return bool(_resolve(node, _root()).get("type") == "array")
+
+
 def keys(node: Node) -> tuple[str, ...]:
     """The keys of a section."""
     return tuple(_resolve(node, _root()).get("properties", ()))

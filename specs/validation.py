@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 from specs.errors import Problem, nearest
 from specs.experiment import SweepSpec
 from specs.parsing import Place, Source, dotted
-from specs.schema import allowed, choices, keys, locate
+from specs.schema import allowed, choices, is_list, keys, locate, sweepable_fields
 
 _STAND_INS: dict[str, Any] = {
     "name": "stand-in",
@@ -41,12 +41,17 @@ def problems(error: ValidationError, source: Source, data: dict[str, Any]) -> li
 
 def _field_problem(detail: ErrorDetails, source: Source) -> Problem:
     path, node = locate(detail["loc"])
+    field = dotted(path)
     kind, value = detail["type"], detail["input"]
     if kind == "missing":
         return _problem(source, path, f"missing; should be {allowed(node)}")
     if kind == "extra_forbidden":
         known = keys(locate(detail["loc"][:-1])[1])
+        if len(path) == 1:
+            known = (*known, "extends")
         message = f"unknown key{nearest(str(path[-1]), known)}; allowed: {', '.join(known)}"
+        if path[0] == "sweep" and path[-1] in sweepable_fields():
+            message = f"unknown key; a field to vary stands under sweep.grid: sweep.grid.{path[-1]}"
     elif kind == "value_error":
         message = str(detail["ctx"]["error"])
     elif kind in ("union_tag_invalid", "literal_error"):
@@ -56,6 +61,10 @@ def _field_problem(detail: ErrorDetails, source: Source) -> Problem:
         message = f"not allowed{nearest(str(value), names)}; allowed: {', '.join(names)}"
     else:
         message = f"should be {allowed(node)}"
+        if path == ("seeds",):
+            message += ", such as [0, 1, 2]"
+    if isinstance(value, list) and not is_list(node) and field in sweepable_fields():
+        message += f"; to vary it, list the values under sweep.grid.{field}"
     return _problem(source, path, message, value, has_value=True)
 
 

@@ -22,9 +22,10 @@ NO_PASSWORD = (
     "a spec is copied into results and reports, so it holds no password; set MLFLOW_TRACKING_USERNAME and "
     "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment (PGPASSWORD for postgresql://)"
 )
+STORES = "allowed: sqlite:///FILE, postgresql://USER@HOST/DATABASE, http://HOST:PORT or https://HOST"
 TOP = (
     "allowed: dataset, model, augmentation, training, selection, evaluation, checkpoints, resources, "
-    "name, description, reproduces, seeds, sweep, tracking, storage"
+    "name, description, reproduces, seeds, sweep, tracking, storage, extends"
 )
 
 
@@ -101,9 +102,15 @@ CASES = {
         {"augmentation": "null"},
         ["spec.yaml:6: augmentation = null: should be a section with weak, strong, evaluation, copies, placement"],
     ),
-    "list for a section": Case({"model": "[mlp]"}, [f"spec.yaml:3: model = ['mlp']: should be a section with {MODEL}"]),
+    "list for a section": Case(
+        {"model": "[mlp]"},
+        [
+            f"spec.yaml:3: model = ['mlp']: should be a section with {MODEL}; to vary it, list the values under "
+            "sweep.grid.model"
+        ],
+    ),
     "number for a list": Case(
-        {"seeds": "1"}, [f"spec.yaml:6: seeds = 1: should be a list, not empty (each {SEED[10:]})"]
+        {"seeds": "1"}, [f"spec.yaml:6: seeds = 1: should be a list, not empty (each {SEED[10:]}), such as [0, 1, 2]"]
     ),
     "a list for a mapping": Case({"sweep": "{grid: []}"}, ["spec.yaml:6: sweep.grid = []: should be a mapping"]),
     "long value": Case(
@@ -128,9 +135,15 @@ CASES = {
             ("1e400", "inf", True),
             ("true", "true", True),
             ("'0.1'", "'0.1'", True),
-            ("[0.1]", "[0.1]", True),
         )
     },
+    "fraction [0.1]": Case(
+        {"selection": "{fraction: [0.1]}"},
+        [
+            f"spec.yaml:5: selection.fraction = [0.1]: {FRACTION}; to vary it, list the values under "
+            "sweep.grid.selection.fraction"
+        ],
+    ),
     "lag 0": Case({"selection": "{fraction: 0.1, lag: 0}"}, [f"spec.yaml:5: selection.lag = 0: {POSITIVE}"]),
     "mode": Case(
         {"selection": "{fraction: 0.1, mode: overlap}"},
@@ -151,7 +164,9 @@ CASES = {
         {"name": "My Sweep"}, ["spec.yaml:1: name = 'My Sweep': should be text, matching ^[a-z0-9][a-z0-9_.-]{0,62}$"]
     ),
     # seeds
-    "no seed": Case({"seeds": "[]"}, [f"spec.yaml:6: seeds = []: should be a list, not empty (each {SEED[10:]})"]),
+    "no seed": Case(
+        {"seeds": "[]"}, [f"spec.yaml:6: seeds = []: should be a list, not empty (each {SEED[10:]}), such as [0, 1, 2]"]
+    ),
     "seeds out of range": Case(
         {"seeds": "[0, -1, 9223372036854775808]"},
         [f"spec.yaml:6: seeds[1] = -1: {SEED}", f"spec.yaml:6: seeds[2] = 9223372036854775808: {SEED}"],
@@ -636,6 +651,45 @@ CASES = {
             "spec.yaml:2: dataset.root: dataset mnist needs the folder that holds it",
             f"spec.yaml:5: selection.fraction = 2: {FRACTION}",
         ],
+    ),
+    "a tracking store that is a folder": Case(
+        {"tracking": "{uri: mlruns}"},
+        [f"spec.yaml:6: tracking.uri = 'mlruns': not a store medoid can use; {STORES}"],
+        by_schema=False,
+    ),
+    "a tracking store without its file": Case(
+        {"tracking": "{uri: 'sqlite:///'}"},
+        [
+            "spec.yaml:6: tracking.uri = 'sqlite:///': names no file; sqlite:///a/b.db is relative, "
+            "sqlite:////a/b.db absolute"
+        ],
+        by_schema=False,
+    ),
+    "a tracking server without its host": Case(
+        {"tracking": "{uri: 'http://'}"},
+        [f"spec.yaml:6: tracking.uri = 'http://': names no host; {STORES}"],
+        by_schema=False,
+    ),
+    "a swept field beside the axes": Case(
+        {"sweep": "{selection.strategy: [random, coreset]}"},
+        [
+            "spec.yaml:6: sweep.selection.strategy = ['random', 'coreset']: unknown key; a field to vary stands under "
+            "sweep.grid: sweep.grid.selection.strategy"
+        ],
+    ),
+    "values to vary where one is meant": Case(
+        {"selection": "{strategy: [random, coreset], fraction: 0.1}"},
+        [
+            f"spec.yaml:5: selection.strategy = ['random', 'coreset']: not allowed; {STRATEGIES}; to vary it, list the "
+            "values under sweep.grid.selection.strategy"
+        ],
+    ),
+    "more trials than a sweep holds": Case(
+        {"sweep": "{sample: {training.epochs: {distribution: integer, low: 1, high: 9}}, samples: 1000000000}"},
+        [
+            "spec.yaml:6: sweep: makes 1,000,000,000 trials; should be at most 100,000: write several specs",
+        ],
+        by_schema=False,
     ),
     "a password": Case(
         {"tracking": "{uri: 'https://me:p@ss/w0rd:1@mlflow.example/' }"},

@@ -35,7 +35,7 @@ LIBRARY_SPECS = sorted(path.stem for path in LIBRARY.glob("*.yaml"))
     ],
 )
 def test_scalars_are_those_of_yaml_1_2(text, value):
-    data, _ = parse(f"key: {text}", "spec.yaml")
+    data, _, _ = parse(f"key: {text}", "spec.yaml")
     assert data["key"] == value
     assert type(data["key"]) is type(value)
 
@@ -69,19 +69,39 @@ def test_weights_off_stays_a_word(write_spec):
             "spec.yaml: not valid YAML: unacceptable character #x0000: special characters are not allowed "
             'in "<unicode string>", position 7',
         ),
-        ("name: !!int x", "spec.yaml:1: name: a spec has no YAML tags; got !!int"),
-        ("name: !!python/tuple [1]", "spec.yaml:1: name: a spec has no YAML tags; got !!python/tuple"),
         ("name: &a [*a]", "spec.yaml: nested too deeply, or an alias that holds itself"),
-        ("name: a\n? [b]\n: 1\n", "spec.yaml:2: a key must be a word, not a list or a mapping"),
-        (f"seeds: [{'9' * 5000}]", "spec.yaml:1: seeds[0]: not a number that can be read"),
         (
-            "name: a\nselection:\n  budget: 1\n  every: 1\n  budget: 2\nname: b\n",
-            "spec.yaml:5: selection.budget: this key stands here twice\nspec.yaml:6: name: this key stands here twice",
+            "a0: &a0 [1,1,1,1,1,1,1,1,1]\n"
+            + "".join(f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)),
+            "spec.yaml: holds more than 500,000 values, each use of an alias counted",
         ),
     ],
 )
 def test_text_that_is_no_spec(text, error, write_text, complaints):
     assert complaints(write_text(text)) == error.split("\n")
+
+
+@pytest.mark.parametrize(
+    ("sections", "errors"),
+    [
+        ({"name": "!!int x"}, ["spec.yaml:1: name: a spec has no YAML tags; got !!int"]),
+        ({"name": "!!python/tuple [1]"}, ["spec.yaml:1: name: a spec has no YAML tags; got !!python/tuple"]),
+        ({"name": "a\n? [b]\n: 1"}, ["spec.yaml:2: a key must be a word, not a list or a mapping"]),
+        ({"seeds": f"[{'9' * 5000}]"}, ["spec.yaml:6: seeds[0]: not a number that can be read"]),
+        (
+            {"selection": "\n  budget: 1\n  every: 1\n  budget: 2\nname: b"},
+            [
+                "spec.yaml:8: selection.budget: this key stands here twice",
+                "spec.yaml:9: name: this key stands here twice",
+            ],
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_reported_beside_all_else(sections, errors, write_spec, complaints):
+    assert complaints(write_spec(**sections)) == errors
+    line = 4 + sections.get("name", "").count("\n")
+    bad = f"spec.yaml:{line}: training.epochs = 0: should be an integer, at least 1"
+    assert sorted(complaints(write_spec(**sections, training="{regime: subset, epochs: 0}"))) == sorted([*errors, bad])
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "---\n"])
@@ -103,6 +123,15 @@ def test_a_file_that_is_not_utf_8(tmp_path, complaints):
 
 def test_a_folder_is_no_spec(tmp_path, complaints):
     assert complaints(tmp_path) == [f"{tmp_path}: is a folder; a spec is a YAML file"]
+
+
+def test_a_pipe_is_a_file_too(write_text):
+    """As a shell's <(…) is."""
+    code = "import sys, specs; print(specs.load(sys.argv[1]).name)"
+    shell = f"{sys.executable} -c '{code}' <(cat spec.yaml)"
+    write_text("extends: quickstart\nname: piped\n")
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
+    assert done.stdout == "piped\n"
 
 
 def test_a_missing_file_names_the_library(tmp_path, complaints):
@@ -275,6 +304,19 @@ def test_a_later_override_wins(write_spec):
         ("training.epochs=", "--set training.epochs=: training.epochs = null: should be an integer, at least 1"),
         ("name.x=3", "--set name.x=3: name.x: name holds a value, not a section"),
         (
+            "extends=quickstart",
+            "--set extends=quickstart: extends: stands in a file; name the other spec itself, or write a file that "
+            "extends it",
+        ),
+        *(
+            (
+                f"augmentation.weak{item}.padding=2",
+                f"--set augmentation.weak{item}.padding=2: augmentation.weak{item}.padding: lies in a list, which is "
+                "set as a whole: augmentation.weak=[…]",
+            )
+            for item in ("[0]", ".0")
+        ),
+        (
             "selection.fraction=0.3",
             "--set selection.fraction=0.3: selection.fraction: this field is swept; "
             "set sweep.grid.selection.fraction instead",
@@ -291,13 +333,14 @@ def test_a_later_override_wins(write_spec):
     ],
 )
 def test_an_override_that_cannot_be_used(override, error, write_spec, complaints):
-    spec = write_spec(sweep="{grid: {selection.fraction: [0.1, 0.2]}, zip: {training.schedule: [cosine]}}")
+    axes = "{grid: {selection.fraction: [0.1, 0.2]}, zip: {training.schedule: [cosine]}}"
+    spec = write_spec(augmentation="{weak: [random_flip]}", sweep=axes)
     (line,) = complaints(spec, override)
     assert line.startswith(error)
 
 
 def test_all_bad_overrides_are_reported_at_once(write_spec, complaints):
-    assert len(complaints(write_spec(), "a", "name.x=1", "training.epochs=0")) == 2
+    assert len(complaints(write_spec(), "a", "name.x=1", "training.epochs=0")) == 3
     assert len(complaints(write_spec(), "model.name=foo", "training.epochs=0")) == 2
 
 
