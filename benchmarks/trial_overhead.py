@@ -7,6 +7,7 @@ actor and is left out.
     python benchmarks/trial_overhead.py
 """
 
+import argparse
 import statistics
 import sys
 import tempfile
@@ -43,6 +44,7 @@ class Stopwatch(Strict):
 
 def main() -> int:
     """Measure, print, write the result. Returns 1 where the mean is over the limit."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     watch = Stopwatch()
     overheads, loops = [], []
     with tempfile.TemporaryDirectory(prefix="medoid-overhead-") as folder:

@@ -5,6 +5,7 @@ Wall-clock of the console script in fresh processes: two to warm the disk's cach
     python benchmarks/validate_latency.py
 """
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -21,6 +22,7 @@ RUNS = 20
 
 def main() -> int:
     """Measure, print one line, write the result. Returns 1 where the mean is over the limit."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     command = [str(Path(sys.executable).with_name("medoid")), "validate", "quickstart"]
     seconds = [_run(command) for _ in range(WARM_UPS + RUNS)][WARM_UPS:]
     mean, deviation, slowest = statistics.mean(seconds), statistics.stdev(seconds), max(seconds)

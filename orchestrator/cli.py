@@ -32,6 +32,24 @@ app.add_typer(analyze, name="analyze")
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"medoid {version('medoid')}")
+        raise typer.Exit
+
+
+@app.callback(epilog="Exit codes: 0 all is well, 1 a trial failed, 2 bad input, 130 stopped.")
+def _app(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
 Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A spec file, or the name of a library spec: quickstart, …")]
 Set = Annotated[
     list[str] | None,
@@ -51,12 +69,41 @@ class Refused(Exception):
 def validate(spec: Spec, set: Set = None) -> None:
     """Check a spec, and list its trials."""
     from specs import expand
+    from specs.expansion import OWN_AXES
 
     sweep = _load(spec, set)
     trials = expand(sweep)
-    rows = [(trial.hash, trial.spec.selection.strategy, trial.size() or "–", str(trial.spec.seed)) for trial in trials]
+    others = [axis for axis in trials[0].point if axis not in OWN_AXES]
+    rows = [
+        (
+            trial.hash,
+            trial.spec.selection.strategy,
+            trial.size() or "–",
+            *(str(trial.point[axis]) for axis in others),
+            str(trial.spec.seed),
+        )
+        for trial in trials
+    ]
     typer.echo(f"{sweep.name}: {len(trials)} trials")
-    typer.echo(_columns([("spec hash", "strategy", "size", "seed"), *rows]))
+    typer.echo(_columns([("spec hash", "strategy", "size", *others, "seed"), *rows]))
+
+
+@app.command()
+def library(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A library spec, to be printed.")] = "",
+) -> None:
+    """List the specs that come with medoid, or print one."""
+    from specs import SpecError
+    from specs.loading import LIBRARY, find, read
+
+    if not name:
+        specs = sorted(LIBRARY.glob("*.yaml"))
+        typer.echo(_columns([(path.stem, str(read(path).data.get("description", ""))) for path in specs]))
+        return
+    try:
+        typer.echo(find(name).read_text(encoding="utf-8"), nl=False)
+    except SpecError as error:
+        raise Refused(str(error)) from None
 
 
 @app.command()
@@ -248,12 +295,16 @@ def main() -> None:
 
 
 def _load(spec: str, overrides: list[str] | None) -> "SweepSpec":
-    from specs import SpecError, load
+    from specs import SpecError, expand, load
+    from specs.remarks import remarks
 
     try:
-        return load(spec, overrides or ())
+        sweep = load(spec, overrides or ())
     except SpecError as error:
         raise Refused(str(error)) from None
+    for remark in remarks(sweep, (trial.spec for trial in expand(sweep))):
+        typer.echo(f"note: {remark}", err=True)
+    return sweep
 
 
 def _place(path: str, endpoint: str | None) -> "Storage":

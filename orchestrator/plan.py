@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from orchestrator.errors import UserError
 from orchestrator.estimates import Estimate
 from orchestrator.preparation import Library, PlannedTrial, Prepared
 from selection import Plan, plan
@@ -84,6 +85,11 @@ def _cell(prepared: Prepared, trials: list[PlannedTrial], images: ImageData, kno
     if totals:
         seconds = float(np.mean(totals))
     else:
+        if spec.resources.gpus and not torch.cuda.is_available():
+            raise UserError(
+                "resources.gpus = 1: torch sees no GPU here to try a few steps on; plan on a cluster with --address, "
+                "or with --set resources.gpus=0 for this machine's processor"
+            )
         costs = _calibrate(spec, images, examples, planned, known)
         counted = len(examples.ids) if views is None else len(views)
         copies = counted if views is None else int((views.copies > 0).sum())

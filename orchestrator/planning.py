@@ -34,8 +34,26 @@ def outlook_on(sweep: SweepSpec, address: str | None, console: Console) -> Outlo
     if address is None:
         from orchestrator.plan import estimate
 
-        return Outlook(sweep.name, "this machine", tuple(estimate(prepared, library).values()))
+        found = estimate(prepared, library)
+        for remark in _misplaced(prepared):
+            console.print(f"note: medoid run is refused on this machine: {remark}", style="yellow", soft_wrap=True)
+        return Outlook(sweep.name, "this machine", tuple(found.values()))
     return _on_cluster(prepared, library)
+
+
+def _misplaced(prepared: Prepared) -> list[str]:
+    """Why trials cannot be placed here, once for each kind."""
+    import torch
+
+    from orchestrator.cluster import Node, PlacementError, concurrent_trials
+
+    here, found = [Node(os.cpu_count() or 1, torch.cuda.device_count())], []
+    for kind in dict.fromkeys(trial.spec.resources for trial in prepared.trials):
+        try:
+            concurrent_trials(kind, here)
+        except PlacementError as error:
+            found.append(str(error))
+    return found
 
 
 def _on_cluster(prepared: Prepared, library: Library) -> Outlook:

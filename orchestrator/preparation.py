@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from specs import SpecError, SweepSpec, Trial, TrialSpec, cell_hash, expand, trial_id
 from specs.dataset import Dataset
 from specs.errors import Problem
+from specs.expansion import OWN_AXES
 from specs.model import Model
 from specs.resources import Storage as Place
 from workers.checks import check_data, check_model
@@ -51,8 +52,9 @@ class PlannedTrial:
 
 
 def _other_axes(entry: TrialEntry) -> list[str]:
-    own = ("selection.strategy", "selection.fraction", "selection.budget", "selection.tolerance")
-    return [f"{name.rsplit('.', 1)[-1]}={value}" for name, value in entry.point.items() if name not in own]
+    """Such as `epochs=5` for training.epochs, and `model=resnet8` for model.name."""
+    others = ((name, value) for name, value in entry.point.items() if name not in OWN_AXES)
+    return [f"{name.removesuffix('.name').rsplit('.', 1)[-1]}={value}" for name, value in others]
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ def _check_models(specs: Iterable[TrialSpec], library: Library, wrong: dict[str,
     seen: set[str] = set()
     for spec in specs:
         kind = f"{spec.dataset}{spec.model}{spec.augmentation}{spec.selection.strategy}{spec.selection.proxy}"
+        kind += f"{spec.training.batch_size}/{spec.resources.workers}"
         if kind in seen:
             continue
         seen.add(kind)

@@ -50,7 +50,8 @@ class Partition:
         for name, least in (("parts", 1), ("capacity", 2), ("sample", 1)):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise ValueError(f"{name} = {value!r}: should be a whole number, at least {least}")
+                option = "partitions" if name == "parts" else name  # as `select` calls it
+                raise ValueError(f"{option} = {value!r}: should be a whole number, at least {least}")
         if not 1 <= self.alpha < math.inf:
             raise ValueError(f"alpha = {self.alpha}: should be at least 1, and finite")
 

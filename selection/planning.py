@@ -17,6 +17,7 @@ from selection.greedi import Partition
 from selection.greedy import entries_that_pay, is_dense
 from selection.neighbours import BYTES, are_turned, working_bytes
 from selection.objectives import metric
+from selection.options import check_options
 from selection.problem import Memory, Objective, Solver
 from selection.threads import KEPT
 from selection.tiles import FOURS
@@ -94,14 +95,24 @@ def plan(
 ) -> Plan:
     """What `select` will take for classes of these sizes, in this process.
 
-    columns    C, of the residuals; embedding: D, or None where there are none. The rest as in `select`.
+    sizes      examples of each class; one size where selection is not class by class
+    columns    C, of the residuals; embedding: D, or None where there are none
     budget     None: a tolerance decides; planned for a tenth of every class
+    division   of the budget: `select`'s per_class, in words; the other options are as there
     threads    by default one for each processor
 
     Takes up to a second to measure this machine, and compiles where nothing was selected before. Its model is that
     of points spread out as residuals are: a run can take half or twice its time.
-    Raises BudgetError where the budget cannot be divided.
+    Raises BudgetError where the budget cannot be divided, and ValueError with the value received and those allowed.
     """
+    check_options(objective=objective, solver=solver, memory=memory, division=division, epsilon=epsilon)
+    check_options(columns=columns, memory_limit=memory_limit)
+    if embedding is not None:
+        check_options(embedding=embedding)
+    if threads is not None:
+        check_options(threads=threads)
+    if not len(sizes) or min(sizes) < 1:
+        raise ValueError(f"sizes = {list(sizes)}: should be the number of examples of each class, at least 1")
     shape = _Shape(columns, embedding, objective, solver, epsilon, memory, threads or os.cpu_count() or 1)
     parts = {c: max(1, size // 10) for c, size in enumerate(sizes)}
     if budget is not None:

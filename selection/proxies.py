@@ -22,7 +22,7 @@ class Proxies:
 
     ids         (n,) distinct integers: how you know your examples; ties go to the smaller
     residuals   (n, C) softmax(logits) - onehot(label): the loss's gradient w.r.t. the last layer's output
-    labels      (n,) integers from 0; needed for selection class by class
+    labels      (n,) integers from 0: their classes; of no account where selection is not class by class
     embeddings  (n, D) the last layer's input h. With it the proxy is the gradient w.r.t. the last layer's
                 weights and bias, g ⊗ [h, 1] (kept factored, never C*D numbers an example); without it, g.
     weights     (n,) how much each example counts as something to cover: 0, or 1e-100 to 1e100; 1 each if left out

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from selection.distances import Float64
 from selection.gradient import gradient_error, shared_gradient_error
 from selection.greedi import Partition
 from selection.mapper import Mapper, SerialMapper, SharedMapper
+from selection.options import check_options
 from selection.problem import Measure, Memory, Objective, Problem, Solver
 from selection.proxies import Float32, Int64, Proxies
 from selection.randomness import stream_seed
@@ -93,27 +94,18 @@ def select(
     """
     if (budget is None) == (tolerance is None):
         raise ValueError(f"one of budget, tolerance is needed; got budget={budget}, tolerance={tolerance}")
-    if tolerance is not None and not tolerance > 0:
-        raise ValueError(f"tolerance = {tolerance}: should be above 0")
-    for name, value, allowed in (
-        ("objective", objective, get_args(Objective)),
-        ("solver", solver, get_args(Solver)),
-        ("measure", measure, get_args(Measure)),
-        ("memory", memory, get_args(Memory)),
-        ("per_class", per_class, (True, False, *get_args(Division))),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{name} = {value!r}: should be {', '.join(map(repr, allowed[:-1]))} or {allowed[-1]!r}")
-    if not 0 < epsilon < 1:
-        raise ValueError(f"epsilon = {epsilon}: should be above 0 and below 1")
-    for name, number, above, unit in (("memory_limit", memory_limit, 2**63, " of bytes"), ("seed", seed, 2**64, "")):
-        if isinstance(number, bool) or not isinstance(number, int | np.integer) or not 0 <= number < above:
-            raise ValueError(f"{name} = {number!r}: should be a whole number{unit}, at least 0 and below {above}")
+    if tolerance is not None:
+        check_options(tolerance=tolerance)
+    check_options(objective=objective, solver=solver, measure=measure, memory=memory, per_class=per_class)
+    check_options(epsilon=epsilon, memory_limit=memory_limit, seed=seed)
     partition = Partition(partitions, alpha, sample, capacity)
     start = time.perf_counter()
     if share is None:
         if proxies is None:
             raise ValueError("proxies = None: only a process that shares the ground set with others can hold none")
+        if not isinstance(proxies, Proxies):
+            what = type(proxies).__name__
+            raise ValueError(f"proxies = {what}: should be selection.Proxies(ids=…, residuals=…, labels=…)")
         if (np.diff(proxies.ids) < 0).any():
             proxies = proxies.rows(np.argsort(proxies.ids))
         ids, labels = proxies.ids, proxies.labels

@@ -18,6 +18,8 @@ from specs.schema import sweepable_fields
 from specs.validation import problems
 
 MOST_TRIALS = 100_000
+# what a trial's strategy and size tell of its place on the axes
+OWN_AXES = frozenset({"selection.strategy", "selection.fraction", "selection.budget", "selection.tolerance"})
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,12 @@ def read_weights(model: Model) -> Weights | None:
     fingerprint = _fingerprint(path)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:  # torch's own words advise to run what the file holds
+        raise WeightsError(
+            f"model.pretrained: {path} cannot be read: torch.save made it of something else than a state_dict(), or "
+            "not at all; nothing in it was run"
+        ) from error
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise WeightsError(f"model.pretrained: {path} cannot be read as torch.save's file: {reason}") from error
     return Weights(str(path), fingerprint, _state_dict(found, path))

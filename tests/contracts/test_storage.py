@@ -454,6 +454,10 @@ class TestLocalStorage:
             assert storage.list("") == ["x"]
             storage.write("y", b"fits")
 
+    def test_a_root_below_home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert open_storage("~/runs").uri == f"{tmp_path}/runs"
+
     def test_a_root_with_dots(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "here").mkdir()
         monkeypatch.chdir(tmp_path / "here")

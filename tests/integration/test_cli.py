@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from integration.sweeps import SPEC, heed_ctrl_c
@@ -59,6 +61,49 @@ def test_validate_lists_the_trials(folder: Path) -> None:
     assert len(lines) == 10
 
 
+def test_validate_tells_trials_apart(folder: Path) -> None:
+    axes = "sweep.grid={training.epochs: [3, 4], model: [{name: mlp}, {name: mlp, width: 9}]}"
+    lines = medoid(folder, "validate", "tiny.yaml", "--set", axes, "--set", "seeds=[7]").stdout.splitlines()
+    assert lines[1].split() == ["spec", "hash", "strategy", "size", "training.epochs", "model", "seed"]
+    assert lines[3].split(maxsplit=3)[3] == "3                {'name': 'mlp', 'width': 9}  7"
+
+
+def test_what_has_no_effect_is_noted(folder: Path) -> None:
+    steps = "training.schedule={name: milestones, milestones: [1, 30], warmup_epochs: 19}"
+    ran = medoid(folder, "validate", "tiny.yaml", "--set", steps, "--set", "sweep.asha={grace_epochs: 100}")
+    epochs = "since training.epochs = 12"
+    assert ran.stderr.splitlines() == [
+        f"note: training.schedule.milestones = [30]: the rate does not drop there, {epochs}",
+        f"note: training.schedule.warmup_epochs = 19: the rate never comes to its full size, {epochs}",
+        "note: sweep.asha.grace_epochs = 100: no trial is longer, so none is stopped",
+    ]
+    assert medoid(folder, "validate", "tiny.yaml").stderr == ""
+
+
+def test_the_library_is_listed_and_printed(folder: Path) -> None:
+    listed = medoid(folder, "library").stdout.splitlines()
+    assert "Digits with 50 % label noise" in next(line for line in listed if line.startswith("quickstart "))
+    (folder / "mine.yaml").write_text(medoid(folder, "library", "quickstart").stdout)
+    assert medoid(folder, "validate", "mine.yaml").stdout == medoid(folder, "validate", "quickstart").stdout
+    assert "did you mean 'quickstart'?" in refused(folder, "library", "quikstart")
+
+
+def test_the_version(folder: Path) -> None:
+    assert medoid(folder, "--version").stdout == f"medoid {version('medoid')}\n"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_plan_for_a_gpu_needs_one(folder: Path) -> None:
+    message = refused(folder, "plan", "tiny.yaml", "--set", "resources.gpus=1")
+    assert message.startswith("medoid: resources.gpus = 1: torch sees no GPU here to try a few steps on; plan on a ")
+
+
+def test_a_plan_notes_what_does_not_fit_here(folder: Path) -> None:
+    ran = medoid(folder, "plan", "tiny.yaml", "--set", "resources.workers=4096")
+    assert ran.returncode == 0, ran.stderr
+    assert "note: medoid run is refused on this machine: resources: a trial asks for workers = 4096 with" in ran.stderr
+
+
 def test_validate_imports_nothing_heavy(folder: Path) -> None:
     script = (
         "import sys; sys.argv = ['medoid', 'validate', 'tiny.yaml']\n"
@@ -106,7 +151,6 @@ def test_errors_of_a_spec_point_at_its_lines(folder: Path) -> None:
         ("dataset.train_per_class=5000", "train_per_class"),
         ("model={name: vgg11}", "model.name = 'vgg11'"),
         ("augmentation.weak=[{name: random_crop, padding: 9}]", "augmentation.weak: random_crop padding = 9"),
-        ("tracking.uri=file:///tmp/store", "tracking.uri = 'file:///tmp/store'"),
         ("resources.workers=3", "of which 2 fit"),
     ],
 )

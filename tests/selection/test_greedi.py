@@ -296,8 +296,8 @@ def test_rounds_of_repeats_leave_parts_with_nobody_to_cover() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"partitions": 0}, "parts = 0: should be a whole number, at least 1"),
-        ({"partitions": 2.0}, r"parts = 2\.0: should be a whole number, at least 1"),
+        ({"partitions": 0}, "partitions = 0: should be a whole number, at least 1"),
+        ({"partitions": 2.0}, r"partitions = 2\.0: should be a whole number, at least 1"),
         ({"capacity": 1}, "capacity = 1: should be a whole number, at least 2"),
         ({"sample": 0}, "sample = 0: should be a whole number, at least 1"),
         ({"alpha": 0.5}, r"alpha = 0\.5: should be at least 1"),

@@ -61,5 +61,22 @@ def test_memory_is_about_what_is_taken(memory: Any) -> None:
 def test_what_cannot_be_selected_cannot_be_planned() -> None:
     with pytest.raises(BudgetError, match="budget = 11: above the number of examples, 10"):
         plan([5, 5], columns=3, budget=11)
-    with pytest.raises(ValueError, match="parts = 0"):
+    with pytest.raises(ValueError, match="partitions = 0"):
         plan([5], columns=3, budget=1, partitions=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"objective": "cosine"}, "objective = 'cosine': should be 'frobenius', 'distance' or 'rbf'"),
+        ({"division": "fair"}, "division = 'fair': should be 'proportional' or 'equal'"),
+        ({"columns": 0}, "columns = 0: should be a whole number, at least 1"),
+        ({"embedding": 0}, "embedding = 0: should be a whole number, at least 1"),
+        ({"threads": -1}, "threads = -1: should be a whole number, at least 1"),
+        ({"sizes": []}, r"sizes = \[\]: should be the number of examples of each class, at least 1"),
+        ({"sizes": [5, 0]}, r"sizes = \[5, 0\]: should be the number of examples of each class, at least 1"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plan(**{"sizes": [5], "columns": 3, **options})

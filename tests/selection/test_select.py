@@ -22,6 +22,8 @@ def in_classes(kind: str) -> Proxies:
         ({"budget": 5, "tolerance": 0.5}, "one of budget, tolerance is needed; got budget=5, tolerance=0.5"),
         ({"tolerance": 0.0}, "tolerance = 0.0: should be above 0"),
         ({"tolerance": float("nan")}, "tolerance = nan: should be above 0"),
+        ({"tolerance": "0.1"}, "tolerance = '0.1': should be above 0"),
+        ({"budget": 5, "epsilon": "x"}, "epsilon = 'x': should be above 0 and below 1"),
         ({"budget": 5, "objective": "cosine"}, "objective = 'cosine': should be 'frobenius', 'distance' or 'rbf'"),
         ({"budget": 5, "solver": "annealing"}, "solver = 'annealing': should be 'exact', 'lazy' or 'stochastic'"),
         ({"budget": 5, "per_class": "fair"}, "per_class = 'fair': should be True, False, 'proportional' or 'equal'"),
@@ -33,13 +35,18 @@ def in_classes(kind: str) -> Proxies:
         ({"budget": 5, "seed": -1}, "seed = -1: should be a whole number, at least 0 and below 18446744073709551616"),
         ({"budget": 5, "seed": 1.5}, r"seed = 1\.5: should be a whole number"),
         ({"budget": 5, "seed": 2**64}, "seed = 18446744073709551616: should be a whole number"),
-        ({"budget": 5, "partitions": 0}, "parts = 0: should be a whole number, at least 1"),
+        ({"budget": 5, "partitions": 0}, "partitions = 0: should be a whole number, at least 1"),
         ({"budget": 5, "alpha": 0.5}, "alpha = 0.5: should be at least 1"),
     ],
 )
 def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         select(in_classes("residual"), **options)
+
+
+def test_bare_arrays_are_no_proxies() -> None:
+    with pytest.raises(ValueError, match=r"proxies = ndarray: should be selection\.Proxies\(ids=…, residuals=…"):
+        select(np.zeros((3, 2)), budget=1)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

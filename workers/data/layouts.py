@@ -143,7 +143,8 @@ def _lines(path: Path) -> list[str]:
 def _folders(root: Path, split: str) -> Mapping[str, Path]:
     if not (root / split).is_dir():
         others = {"train": "test or val", "test": "train", "val": "train"}[split]
-        raise DataError(f"{root}: no folder {split}/ beside {others}; one folder a class should stand in each")
+        hint = "; val/ is there: rename it" if split == "test" and (root / "val").is_dir() else ""
+        raise DataError(f"{root}: no folder {split}/ beside {others}; one folder a class should stand in each{hint}")
     entries = _entries(root / split)
     stray = [entry.name for entry in entries if not entry.is_dir()]
     if stray:

@@ -24,7 +24,7 @@ class LocalStorage:
     """
 
     def __init__(self, root: str | Path, fence: Fence | None = None):
-        self.root = Path(root).absolute()
+        self.root = Path(root).expanduser().absolute()
         self.uri = str(self.root)
         self.fence = fence
 
