@@ -11,6 +11,7 @@ from rich.table import Table
 
 from orchestrator.jobs.head import Head
 from orchestrator.jobs.job import Job, JobError, find_job
+from orchestrator.jobs.places import check_places
 from orchestrator.jobs.submission import STOPPING_SECONDS, Finished, submit
 from orchestrator.report.terminal import terminal_table
 from specs import SweepSpec
@@ -20,7 +21,11 @@ _POLL = 0.5  # seconds between two looks at a job that is being stopped
 
 
 def submit_sweep(sweep: SweepSpec, address: str, console: Console, *, again: bool, as_json: bool) -> None:
-    """Send a sweep, and say how to follow it; of one that is finished, show its table."""
+    """Send a sweep, and say how to follow it; of one that is finished, show its table.
+
+    Raises SpecError for places that mean nothing there, before the cluster is asked anything.
+    """
+    check_places(sweep)
     head = Head(address)
     done = submit(sweep, head, again=again)
     if isinstance(done, Finished):

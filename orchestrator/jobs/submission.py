@@ -9,7 +9,6 @@ from pathlib import Path
 
 from orchestrator.jobs.head import Head, IdTakenError
 from orchestrator.jobs.job import Job, JobError, find_job, job_id
-from orchestrator.jobs.places import check_places
 from orchestrator.jobs.shipping import SPEC, pack
 from orchestrator.preparation import sweep_storage
 from orchestrator.report.results import Results, read_results
@@ -34,9 +33,8 @@ class Finished:
 def submit(sweep: SweepSpec, head: Head, *, again: bool = False) -> Job | Finished:
     """Send a sweep to a cluster; Finished where there is nothing to run (`again`: send it all the same).
 
-    Raises SpecError for places that mean nothing there, and JobError where the sweep runs there already.
+    Its places must mean something there (`check_places`). Raises JobError where the sweep runs there already.
     """
-    check_places(sweep)
     storage = sweep_storage(sweep).uri
     earlier = [job for job in head.listed() if (job.sweep, job.sweep_id) == (sweep.name, sweep_id(storage))]
     _refuse_running(earlier)
