@@ -302,7 +302,8 @@ def _load(spec: str, overrides: list[str] | None) -> "SweepSpec":
         sweep = load(spec, overrides or ())
     except SpecError as error:
         raise Refused(str(error)) from None
-    for remark in remarks(sweep, (trial.spec for trial in expand(sweep))):
+    one_seed = sweep.model_copy(update={"seeds": sweep.seeds[:1]})
+    for remark in remarks(sweep, (trial.spec for trial in expand(one_seed))):
         typer.echo(f"note: {remark}", err=True)
     return sweep
 

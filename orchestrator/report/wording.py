@@ -56,10 +56,8 @@ def balanced(results: Results) -> bool:
 
 def notes(results: Results, comparisons: tuple[Comparison, ...]) -> list[str]:
     """What a reader must know to read the tables rightly."""
-    said = [
-        "Test accuracy after the last epoch in %: mean ± sample standard deviation over n seeds. "
-        "n = 2 of 3: one of three trials has no result."
-    ]
+    incomplete = " “n = 2 of 3” means that one of three trials has no result." if results.missing() else ""
+    said = [f"Test accuracy after the last epoch in %: mean ± sample standard deviation over n seeds.{incomplete}"]
     if balanced(results):
         said.append(
             "Test accuracy is class-balanced (evaluation.metric = balanced_accuracy): the mean over the classes of "

@@ -80,6 +80,7 @@ def test_table_by_hand(storage: LocalStorage) -> None:
 def test_markdown_and_terminal_say_the_same(storage: LocalStorage) -> None:
     results = read_results(storage, write_sweep(storage, sweep_spec(), by_hand))
     text = markdown_of(results)
+    assert "2 of 3" not in text
     (row,) = [line for line in text.split("\n") if line.startswith("| coreset | **")]
     assert row.split(" | ")[1:3] == [
         "**90.0 ± 2.6**<br>n = 3<br>share 80 % [70, 90]",
@@ -144,6 +145,7 @@ def test_missing_trials_are_named_with_their_state_and_stay_outside_the_table(st
     text = markdown_of(results)
     assert r"in epoch 4: loss is nan \| in step 3" in text
     assert "by ASHA after epoch 5" in text
+    assert "“n = 2 of 3” means that one of three trials has no result." in text
     assert "ASHA stopped 1 of 24 trials" in text
     assert "(n = 2 of 3)" in shown(results)
     assert "1 failed; 1 stopped; 1 unfinished" in shown(results)
