@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from orchestrator.cluster import Node, PlacementError, concurrent_trials
 from orchestrator.errors import UserError
 from orchestrator.estimates import Estimate
 from orchestrator.preparation import Library, PlannedTrial, Prepared
@@ -67,8 +68,16 @@ def uncalibrated(prepared: Prepared) -> dict[Resources, list[str]]:
 
 
 def concurrency_here(spec: TrialSpec) -> int:
-    """How many such trials this machine's cores hold at once; at least one."""
-    return max(1, (os.cpu_count() or 1) // (spec.resources.workers * spec.resources.cpus))
+    """How many such trials this machine's cores and GPUs hold at once; one where not even that fits."""
+    try:
+        return concurrent_trials(spec.resources, [this_machine()])
+    except PlacementError:
+        return 1
+
+
+def this_machine() -> Node:
+    """What this machine offers."""
+    return Node(os.cpu_count() or 1, torch.cuda.device_count())
 
 
 def _cell(prepared: Prepared, trials: list[PlannedTrial], images: ImageData, known: dict[str, _Costs]) -> Estimate:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from orchestrator.cluster import Node, PlacementError, concurrent_trials
 from orchestrator.errors import UserError
 from orchestrator.estimates import Estimate, Outlook
 from orchestrator.preparation import Library, Prepared, prepare
@@ -32,25 +33,21 @@ def outlook_on(sweep: SweepSpec, address: str | None, console: Console) -> Outlo
     library = Library()
     prepared = prepare(sweep, library, notify=lambda text: None)
     if address is None:
-        from orchestrator.plan import estimate
+        from orchestrator.plan import estimate, this_machine
 
         found = estimate(prepared, library)
-        for remark in _misplaced(prepared):
+        for remark in _misplaced(prepared, this_machine()):
             console.print(f"note: medoid run is refused on this machine: {remark}", style="yellow", soft_wrap=True)
         return Outlook(sweep.name, "this machine", tuple(found.values()))
     return _on_cluster(prepared, library)
 
 
-def _misplaced(prepared: Prepared) -> list[str]:
+def _misplaced(prepared: Prepared, here: Node) -> list[str]:
     """Why trials cannot be placed here, once for each kind."""
-    import torch
-
-    from orchestrator.cluster import Node, PlacementError, concurrent_trials
-
-    here, found = [Node(os.cpu_count() or 1, torch.cuda.device_count())], []
+    found = []
     for kind in dict.fromkeys(trial.spec.resources for trial in prepared.trials):
         try:
-            concurrent_trials(kind, here)
+            concurrent_trials(kind, [here])
         except PlacementError as error:
             found.append(str(error))
     return found
@@ -58,7 +55,7 @@ def _misplaced(prepared: Prepared) -> list[str]:
 
 def _on_cluster(prepared: Prepared, library: Library) -> Outlook:
     """Calibrated in the room of a trial, on a node where trials would run."""
-    from orchestrator.cluster import concurrent_trials, configure, connect, describe, disconnect, nodes
+    from orchestrator.cluster import configure, connect, describe, disconnect, nodes
 
     configure()
     connect("auto", unique_name(prepared.storage.uri))

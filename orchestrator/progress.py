@@ -60,7 +60,8 @@ class _Tally:
 
     def end(self, trial: PlannedTrial) -> None:
         self.ended += 1
-        self.reached[trial.id] = trial.spec.training.epochs
+        # less what one that failed or was stopped never runs
+        self.epochs_total -= trial.spec.training.epochs - self.reached.get(trial.id, 0)
 
     def left(self, trial: PlannedTrial) -> str:
         """Time until this trial ends."""

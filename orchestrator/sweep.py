@@ -197,6 +197,7 @@ class _Listener(tune.Callback):
         epoch = self.reached.get(planned.id, 0)
         stopped = StoppedTrial(trial_id=planned.id, epoch=epoch, asha=self.asha.model_dump(mode="json"))
         self._store(planned, "stopped.json", stopped)
+        self._forget(planned, "error.json")  # of an earlier run
         self.watcher.stopped(planned, stopped)
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
@@ -204,11 +205,16 @@ class _Listener(tune.Callback):
         reached = self.reached.get(planned.id, 0)
         failure = given_up(planned.id, reached, trial)
         self._store(planned, "error.json", failure)
+        self._forget(planned, "stopped.json")  # by another rule
         self.watcher.failed(planned, failure)
 
     def _store(self, trial: PlannedTrial, name: str, record: Record) -> None:
         with self._refusing():
             self.storage.write(trial_key(trial.id, name), record.to_bytes())
+
+    def _forget(self, trial: PlannedTrial, name: str) -> None:
+        with self._refusing():
+            self.storage.delete(trial_key(trial.id, name))
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:

@@ -80,6 +80,13 @@ def _effective_selection(trial: TrialSpec) -> dict[str, Any]:
     return kept
 
 
+def always_counts(field: str) -> bool:
+    """Whether a dotted field is part of every trial's hash, whatever else its spec says. False: it may be, or not."""
+    without_effect = ("root", "endpoint", "download", "clutter", "normalization")
+    section, _, rest = field.partition(".")
+    return section == "training" or (section == "dataset" and rest not in ("", *without_effect))
+
+
 def digest(data: Any) -> str:
     """First 12 hexadecimal digits of the SHA-256 of data as canonical JSON."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)

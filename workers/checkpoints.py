@@ -19,6 +19,10 @@ class DamagedCheckpointError(RuntimeError):
     """A checkpoint whose bytes are not those that were written."""
 
 
+class UnreadableCheckpointError(RuntimeError):
+    """A checkpoint that is whole, and cannot be read all the same: for want of memory, or written by a newer torch."""
+
+
 class Checkpoints:
     """The checkpoints of one trial. A state is a dict of tensors, numbers, strings, lists and dicts."""
 
@@ -37,7 +41,7 @@ class Checkpoints:
         self._prune(_KEPT)
 
     def load(self, epoch: int) -> dict[str, Any]:
-        """The state after `epoch` epochs. Raises DamagedCheckpointError, naming it."""
+        """The state after `epoch` epochs. Raises DamagedCheckpointError and UnreadableCheckpointError, naming it."""
         key = checkpoint_key(self.trial_id, epoch)
         try:
             data = self.storage.read(key)
@@ -52,11 +56,14 @@ class Checkpoints:
         try:
             state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError) as error:
-            raise DamagedCheckpointError(f"{self.storage.uri}/{key} cannot be read: {error}") from error
+            raise UnreadableCheckpointError(f"{self.storage.uri}/{key} is whole but cannot be read: {error}") from error
         return state
 
     def load_last(self, notify: Callable[[str], None]) -> dict[str, Any] | None:
-        """The last state that is whole, or None. Tells `notify` of every damaged one it passes over."""
+        """The last state that is whole, or None. Tells `notify` of every damaged one it passes over, and deletes it.
+
+        Raises UnreadableCheckpointError, and deletes nothing, where what is whole cannot be read.
+        """
         for epoch in reversed(self.epochs()):
             try:
                 return self.load(epoch)

@@ -12,6 +12,12 @@ import ray.train
 import ray.train.torch
 import torch
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+from ray.util.placement_group import (
+    PlacementGroup,
+    PlacementGroupID,
+    get_current_placement_group,
+    remove_placement_group,
+)
 from ray.util.queue import Empty, Queue
 
 from workers.assignment import Assignment, run
@@ -32,9 +38,18 @@ class WorkerError(RuntimeError):
         self.diverged = diverged
 
 
+class ControllerError(WorkerError):
+    """That Ray Train's controller of a trial is gone."""
+
+
 @dataclass(frozen=True)
 class _Note:
     text: str
+
+
+@dataclass(frozen=True)
+class _Reserved:
+    group: str  # the id of the placement group that the workers lie in
 
 
 @dataclass(frozen=True)
@@ -51,14 +66,20 @@ class _Failure:
         return error
 
 
-def run_distributed(assignment: Assignment, notify: Callable[[str], None]) -> Iterator[Epoch | None]:
+def run_distributed(
+    assignment: Assignment, notify: Callable[[str], None], *, in_step: bool = False
+) -> Iterator[Epoch | None]:
     """Run a trial on `resources.workers` processes of its own, yielding its epochs as they end, and None after a note.
 
+    in_step  an epoch begins once the one before it was taken, and the next is asked for
+
     Raises WorkerError with the message of the first worker that raised; where a worker's process died, however the
-    others took it, TrainingFailedError. The trial can be run again from its last checkpoint.
+    others took it, TrainingFailedError; where Ray Train's controller died, ControllerError. The trial can be run again
+    from its last checkpoint.
     """
     resources = assignment.spec.resources
     queue = Queue(actor_options={"num_cpus": 0})
+    asked = Queue(actor_options={"num_cpus": 0}) if in_step else None
     each: dict[str, float] = {"CPU": resources.cpus}
     if resources.gpus:
         each["GPU"] = resources.gpus
@@ -69,7 +90,7 @@ def run_distributed(assignment: Assignment, notify: Callable[[str], None]) -> It
     with scratch(f"train-{sweep}") as folder:
         trainer = ray.train.torch.TorchTrainer(
             _worker,
-            train_loop_config={"assignment": assignment, "queue": queue},
+            train_loop_config={"assignment": assignment, "queue": queue, "asked": asked},
             torch_config=ray.train.torch.TorchConfig("nccl" if resources.gpus else "gloo", timeout_s=patience),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=resources.workers,
@@ -83,25 +104,47 @@ def run_distributed(assignment: Assignment, notify: Callable[[str], None]) -> It
             ),
         )
         ended: list[BaseException | None] = []
+        reserved: list[str] = []
         thread = threading.Thread(target=_fit, args=(trainer, ended), daemon=True)
         thread.start()
         try:
-            yield from _epochs(queue, thread, ended, notify)
+            for epoch in _epochs(queue, thread, ended, reserved, notify):
+                yield epoch
+                if asked is not None and epoch is not None:
+                    asked.put(epoch.record.epoch)
         finally:
-            queue.shutdown(force=True)  # a trial stopped early: its workers end at their next report
+            for one in (queue, asked):
+                if one is not None:
+                    one.shutdown(force=True)  # a trial stopped early: its workers end at their next report
             thread.join()
+            if ended and isinstance(ended[0], ControllerError):
+                _free(reserved)
+
+
+def _free(reserved: list[str]) -> None:
+    """Remove what a controller that died had reserved. Ray does so at the end of the job; Train's cleaner, which needs
+    a dashboard to see the death, has none on a machine of one's own."""
+    for group in reserved:
+        remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(group)))
 
 
 def _fit(trainer: Any, ended: list[BaseException | None]) -> None:
+    error: BaseException | None = None
     try:
         trainer.fit()
-        ended.append(None)
-    except TrainingFailedError as error:
-        ended.append(error)
+    except TrainingFailedError as failed:
+        error = failed
+    except BaseException as failed:  # noqa: BLE001 - its controller died, say
+        error = ControllerError(f"Ray Train ended with {type(failed).__name__}: {failed}".splitlines()[0])
+    ended.append(error)
 
 
 def _epochs(
-    queue: Queue, thread: threading.Thread, ended: list[BaseException | None], notify: Callable[[str], None]
+    queue: Queue,
+    thread: threading.Thread,
+    ended: list[BaseException | None],
+    reserved: list[str],
+    notify: Callable[[str], None],
 ) -> Iterator[Epoch | None]:
     failures: list[_Failure] = []
     while True:
@@ -117,6 +160,8 @@ def _epochs(
         elif isinstance(item, _Note):
             notify(item.text)
             yield None
+        elif isinstance(item, _Reserved):
+            reserved.append(item.group)
         else:
             failures.append(item)
     error = ended[0] if ended else None
@@ -131,17 +176,22 @@ def _epochs(
 def _worker(config: dict[str, Any]) -> None:
     assignment: Assignment = config["assignment"]
     queue: Queue = config["queue"]
+    asked: Queue | None = config["asked"]
 
-    def tell(what: Epoch | _Note | _Failure) -> None:
+    def tell(what: Epoch | _Note | _Reserved | _Failure) -> None:
         queue.put(pickle.dumps(what))  # as bytes: the queue's process need not import torch to pass it on
 
     gpus = assignment.spec.resources.gpus
     device = torch.device("cuda", torch.cuda.current_device()) if gpus else torch.device("cpu")
     group = Ddp(device)
+    if group.rank == 0 and (reserved := get_current_placement_group()) is not None:
+        tell(_Reserved(reserved.id.hex()))
     try:
         for epoch in run(assignment, group, lambda text: tell(_Note(text))):
             if group.rank == 0:
                 tell(epoch)
+                if asked is not None and epoch.record.epoch < assignment.spec.training.epochs:
+                    asked.get()
     except Exception as error:
         text = f"rank {group.rank}: {type(error).__name__}: {error}"
         where = f"Rank {group.rank} was process {os.getpid()} on {ray.util.get_node_ip_address()}:"

@@ -9,6 +9,7 @@ from ray import tune
 from workers.assignment import Assignment, record_failure, run
 from workers.data.arrival import Arrival
 from workers.loop import DivergedError, Epoch
+from workers.records import trial_key
 
 _PATIENCE = 15.0  # seconds between words on data that are fetched
 
@@ -61,6 +62,9 @@ class TrialActor(tune.Trainable):
                     break
             else:
                 ended = True
+                key = trial_key(self.assignment.trial_id, "result.json")
+                if not self.assignment.storage.exists(key):  # else it would count as neither finished nor failed
+                    raise RuntimeError(f"the trial ended after epoch {self.done_epochs} without a result")
         except Exception as error:
             if not (isinstance(error, DivergedError) or getattr(error, "diverged", False)):
                 raise
@@ -78,7 +82,8 @@ class TrialActor(tune.Trainable):
         if self.assignment.spec.resources.workers > 1:
             from workers.distributed import run_distributed
 
-            yield from run_distributed(self.assignment, self.notes.append)
+            # under ASHA no epoch begins before its turn, as in one process: a trial that is stopped must not finish
+            yield from run_distributed(self.assignment, self.notes.append, in_step=not self.report_seconds)
             return
         arrival = Arrival(self.assignment.dataset)
         while (images := arrival.wait(_PATIENCE)) is None:

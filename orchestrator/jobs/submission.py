@@ -11,7 +11,7 @@ from orchestrator.jobs.head import Head, IdTakenError
 from orchestrator.jobs.job import Job, JobError, find_job, job_id
 from orchestrator.jobs.shipping import SPEC, pack
 from orchestrator.preparation import sweep_storage
-from orchestrator.report.results import Results, read_results
+from orchestrator.report.results import Results, read_results, stopping
 from specs import SCIENCE_VERSION, SweepSpec, expand
 from workers.commits import commit
 from workers.naming import sweep_id, unique_name
@@ -78,7 +78,9 @@ def _finished(sweep: SweepSpec, earlier: Sequence[Job]) -> Finished | None:
     last = earlier[0] if earlier else None
     results = _stored(sweep)
     if results is not None:
-        ended = {outcome.entry.spec_hash for outcome in results.outcomes if outcome.state in ("finished", "stopped")}
+        # what another rule has stopped goes on
+        states = ("finished", "stopped") if stopping(results.sweep) == sweep.sweep.asha else ("finished",)
+        ended = {outcome.entry.spec_hash for outcome in results.outcomes if outcome.state in states}
         return Finished(results, last) if all(trial.hash in ended for trial in expand(sweep)) else None
     if last is not None and last.state == "SUCCEEDED" and last.spec_hash == spec_hash(sweep):
         return Finished(None, last)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from orchestrator.report.results import Outcome, Results
 from orchestrator.report.statistics import GainShare, Summary, gain_share, summarise
 from specs import TrialSpec, cell_hash
+from specs.identity import always_counts
 from specs.selection import Selection, Strategy
 from workers.records import TrialEntry, TrialResult, TrialTimes
 
@@ -86,23 +87,40 @@ def compare(results: Results) -> tuple[Comparison, ...]:
 
     A cell also stands in the comparisons along axes that have no effect on it: `random` is the same for every
     objective. Cells of different hashes never merge. A comparison whose cells all stand in another is left out.
+    Time is about linear in the cells, but for axes that may have no effect.
     """
     axes = _varying(results)
     gathered: dict[str, list[Outcome]] = {}
     for outcome in results.outcomes:
         gathered.setdefault(outcome.entry.cell_hash, []).append(outcome)
     cells = [_cell(outcomes, axes) for outcomes in gathered.values()]
+    near: dict[str, list[Cell]] = {}  # that agree on what always has an effect: only these can be the same
+    for cell in cells:
+        near.setdefault(_always(cell.point), []).append(cell)
     groups: dict[str, tuple[Point, list[Cell]]] = {}
     for cell in cells:
         groups.setdefault(_canonical(cell.point), (cell.point, []))
-    for key, (point, members) in groups.items():
-        members.extend(cell for cell in cells if _canonical(cell.point) == key or _same_at(cell, point))
-    hashes = [{cell.cell_hash for cell in members} for _, members in groups.values()]
-    return tuple(
-        _comparison(point, members)
-        for (point, members), own in zip(groups.values(), hashes, strict=True)
-        if not any(own < other for other in hashes)
-    )
+    for point, members in groups.values():
+        members.extend(cell for cell in near[_always(point)] if cell.point == point or _same_at(cell, point))
+    kept: list[Comparison] = []
+    for alike in _alike(groups.values()):
+        hashes = [frozenset(cell.cell_hash for cell in members) for _, members in alike]
+        for place, ((point, members), own) in enumerate(zip(alike, hashes, strict=True)):
+            if own not in hashes[:place] and not any(own < other for other in hashes):
+                kept.append(_comparison(point, members))
+    return tuple(kept)
+
+
+def _always(point: Point) -> str:
+    return _canonical([pair for pair in point if always_counts(pair[0])])
+
+
+def _alike(groups: Iterable[tuple[Point, list[Cell]]]) -> Iterable[list[tuple[Point, list[Cell]]]]:
+    """Groups by what always has an effect: others share no cell. In the order of the first of each."""
+    found: dict[str, list[tuple[Point, list[Cell]]]] = {}
+    for point, members in groups:
+        found.setdefault(_always(point), []).append((point, members))
+    return found.values()
 
 
 def axis_values(entry: TrialEntry) -> dict[str, Any]:

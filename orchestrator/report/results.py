@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
 from orchestrator.ahead import read_ahead
+from specs.experiment import Asha
 from workers.records import (
     Record,
     StoppedTrial,
@@ -57,20 +58,29 @@ class Results:
 
 def read_results(storage: Storage, sweep: SweepRecord) -> Results:
     """Read every trial of a sweep. Raises StorageError naming a file that is not what it should be."""
-    return Results(sweep, tuple(read_ahead(partial(_outcome, storage), sweep.trials)))
+    asha = stopping(sweep)
+    rule = asha.model_dump(mode="json") if asha else None
+    return Results(sweep, tuple(read_ahead(partial(_outcome, storage, rule), sweep.trials)))
 
 
-def _outcome(storage: Storage, entry: TrialEntry) -> Outcome:
+def stopping(sweep: SweepRecord) -> Asha | None:
+    """By which rule the sweep's trials are stopped early."""
+    found = sweep.spec.get("sweep", {}).get("asha")
+    return Asha.model_validate(found) if found else None
+
+
+def _outcome(storage: Storage, rule: dict[str, Any] | None, entry: TrialEntry) -> Outcome:
+    """`rule`: by which ASHA stops trials of the sweep; what another rule has stopped goes on in the next run."""
     times = _load(storage, trial_key(entry.id, "times.json"), TrialTimes)
     result = _load(storage, trial_key(entry.id, "result.json"), TrialResult)
     if result is not None:
         return Outcome(entry, "finished", result, times)
+    stopped = _load(storage, trial_key(entry.id, "stopped.json"), StoppedTrial) if rule else None
+    if stopped is not None and stopped.asha == rule:
+        return Outcome(entry, "stopped", None, times, f"by ASHA after epoch {stopped.epoch}")
     failure = _load(storage, trial_key(entry.id, "error.json"), TrialError)
     if failure is not None:
         return Outcome(entry, "failed", None, times, f"in epoch {failure.epoch}: {failure.error}")
-    stopped = _load(storage, trial_key(entry.id, "stopped.json"), StoppedTrial)
-    if stopped is not None:
-        return Outcome(entry, "stopped", None, times, f"by ASHA after epoch {stopped.epoch}")
     return Outcome(entry, "unfinished", None, times, "run the spec again to go on")
 
 

@@ -62,7 +62,7 @@ class SelectionCost:
     """What one selection takes on average, in seconds, over all selections of a cell's finished trials."""
 
     cell: Cell
-    selections: int  # of all its trials
+    selections: int  # of all its trials, without those drawn at random in a warm-up
     proxies: float  # losses and gradients: the forward pass, or what harvesting took
     solving: float  # choosing by them, while training stood still
     waiting: float  # training stood still beyond that
@@ -80,7 +80,8 @@ def selection_costs(comparison: Comparison) -> list[SelectionCost]:
     costs = []
     for cell in comparison.cells:
         timed = [outcome for outcome in cell.outcomes if outcome.result is not None and outcome.times is not None]
-        count = sum(len(outcome.result.selections) for outcome in timed if outcome.result is not None)
+        selections = [one for outcome in timed if outcome.result is not None for one in outcome.result.selections]
+        count = sum(one.strategy == cell.strategy for one in selections)  # a warm-up's are random, and cost nothing
         if cell.strategy not in ("max_loss", "coreset") or not count:
             continue
         epochs = [epoch for outcome in timed if outcome.times is not None for epoch in outcome.times.epochs]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.report.comparisons import Cell, Comparison
+from orchestrator.report.comparisons import Cell, Comparison, Point
 from orchestrator.report.speed import SelectionCost, SpeedUps, selection_costs, speed_ups, training_seconds
 from orchestrator.report.statistics import Summary, summarise
 from orchestrator.report.wording import BLANK, point_text
@@ -19,17 +19,28 @@ class TimeTable:
 
 
 def time_table(comparisons: Sequence[Comparison]) -> TimeTable | None:
-    """Every cell that has times, once; None where no trial has any."""
+    """Every cell that has times, once for each of its speed-ups; None where no trial has any."""
     axes = any(comparison.point for comparison in comparisons)
     speeds = [speed_ups(comparison) for comparison in comparisons]
-    rows: dict[tuple[str, ...], None] = {}
+    found: dict[str, dict[tuple[str, ...], Point]] = {}  # of a cell's hash: what is said of it, and where first
+    heads: dict[str, tuple[str, str]] = {}
+    own: dict[str, Point] = {}
     for comparison, speed in zip(comparisons, speeds, strict=True):
         costs = {cost.cell.cell_hash: cost for cost in selection_costs(comparison)}
         for cell in comparison.cells:
             if cell.times:
-                rows.setdefault(_row(cell, axes, speed.of(cell), costs.get(cell.cell_hash)))
-    if not rows:
+                heads.setdefault(cell.cell_hash, (cell.strategy, cell.size))
+                own.setdefault(cell.cell_hash, cell.point)
+                said = _times(cell, speed.of(cell), costs.get(cell.cell_hash))
+                found.setdefault(cell.cell_hash, {}).setdefault(said, comparison.point)
+    if not found:
         return None
+    rows: list[tuple[str, ...]] = []
+    for name, sayings in found.items():
+        for said, point in sayings.items():
+            # beside several fulls a cell has several speed-ups, each at the point of its full
+            place = [point_text(own[name] if len(sayings) == 1 else point)] if axes else []
+            rows.append((*heads[name], *place, *said))
     columns = ("training time", "speed-up", "selections", "proxies", "solving", "waiting", "beside", "of training")
     notes = ["Training time: augmentation, steps, proxies, selection and waiting for it, without evaluation."]
     notes += speed_notes(comparisons, speeds)
@@ -44,16 +55,15 @@ def time_table(comparisons: Sequence[Comparison]) -> TimeTable | None:
     return TimeTable(("strategy", "size", *(["axes"] if axes else []), *columns), tuple(rows), tuple(notes))
 
 
-def _row(cell: Cell, axes: bool, ratio: Summary | None, cost: SelectionCost | None) -> tuple[str, ...]:
+def _times(cell: Cell, ratio: Summary | None, cost: SelectionCost | None) -> tuple[str, ...]:
     spent = summarise([training_seconds(times) for times in cell.times])
     assert spent is not None
-    head = (cell.strategy, cell.size, *([point_text(cell.point)] if axes else []))
     times = (_seconds(spent.mean, spent.std), speed_up_text(ratio))
     if cost is None:
-        return (*head, *times, "", "", "", "", "", "")
+        return (*times, "", "", "", "", "", "")
     parts = (_seconds(value) for value in (cost.proxies, cost.solving, cost.waiting))
     beside = _seconds(cost.background) if cost.background else BLANK
-    return (*head, *times, f"{cost.selections:,}", *parts, beside, f"{cost.share * 100:.1f} %")
+    return (*times, f"{cost.selections:,}", *parts, beside, f"{cost.share * 100:.1f} %")
 
 
 def speed_up_text(ratio: Summary | None) -> str:

@@ -5,6 +5,10 @@ import gc
 import io
 import itertools
 import json
+import os
+import signal
+import time
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,7 @@ from selection.greedi import Partition
 from selection.mapper import SerialMapper
 from selection.problem import Picks, Problem
 from selection.sharing import Holders, by_the_first
+from servers.ray_cluster import TAG, command_line, processes
 from specs import TrialSpec, trial_id
 from workers.assignment import Assignment
 from workers.data import load_images
@@ -278,6 +283,7 @@ def drive_ray(_: int, folder: Path) -> None:
     """In a process of its own, since Ray reads its settings where it is imported."""
     from orchestrator.cluster import connect, disconnect
 
+    tag = os.environ[TAG] = uuid.uuid4().hex
     connect(None)
     from workers.distributed import WorkerError, run_distributed
 
@@ -288,6 +294,18 @@ def drive_ray(_: int, folder: Path) -> None:
             if epoch is not None:
                 report["epochs"].append(epoch.record.epoch)
         list(run_distributed(Assignment(identity(ALONE), ALONE, LocalStorage(folder / "ray")), report["notes"].append))
+        gone = LocalStorage(folder / "gone")
+        broken = run_distributed(Assignment(identity(CONTINUED), CONTINUED, gone), print, in_step=True)
+        assert next(broken) is not None
+        time.sleep(3)  # many epochs' worth
+        report["ahead"] = [key for key in gone.list("trials") if "00002" in key or "result" in key]
+        controllers = [pid for pid in processes(tag) if "TrainController" in command_line(pid)]
+        for pid in controllers:
+            os.kill(pid, signal.SIGKILL)
+        try:
+            list(broken)
+        except WorkerError as error:
+            report["without a controller"] = str(error)
         try:
             list(run_distributed(Assignment(identity(DIVERGING), DIVERGING, LocalStorage(folder / "ray")), print))
         except WorkerError as error:
@@ -306,5 +324,7 @@ def test_ray_train_runs_the_same_loop(together: Path, tmp_path: Path) -> None:
     assert result_of(CONTINUED, tmp_path / "ray").to_bytes() == result_of(CONTINUED, together / "whole").to_bytes()
     list(train(ALONE, context(ALONE, tmp_path / "alone")))
     assert result_of(ALONE, tmp_path / "ray").to_bytes() == result_of(ALONE, tmp_path / "alone").to_bytes()
+    assert report["ahead"] == []
+    assert report["without a controller"].startswith("Ray Train ended with ActorDiedError: ")
     assert report["failure"].startswith("rank ")
     assert "DivergedError: the loss is nan in epoch 1, step" in report["failure"]

@@ -11,15 +11,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from report_sweeps import sweep_spec, write_sweep
 
 from orchestrator.jobs.job import JobError, find_job, job_id, read_jobs
 from orchestrator.jobs.places import check_places
 from orchestrator.jobs.shipping import PACKAGES, SPEC, pack
+from orchestrator.jobs.submission import _finished
 from orchestrator.jobs.token import TokenError, find_token
 from orchestrator.tracking_uri import TrackingError
 from specs import SpecError, SweepSpec, load
+from specs.experiment import Asha
 from workers import commits
 from workers.naming import sweep_id, unique_name
+from workers.records import StoppedTrial, trial_key
+from workers.storage import LocalStorage
 
 HEAD = "http://head:8265"
 
@@ -202,3 +207,20 @@ class TestPackage:
         assert version == metadata.version("medoid")
         assert commit == commits.commit().split()
         assert {path.name for path in tmp_path.iterdir() if (path / "__init__.py").is_file()} == set(PACKAGES)
+
+
+def test_what_another_rule_has_stopped_is_not_finished(tmp_path: Path) -> None:
+    """As `medoid run` sees it, which goes on with it."""
+
+    def asked(grace: int) -> SweepSpec:
+        axes = {"grid": {"selection.strategy": ["none"]}, "asha": {"grace_epochs": grace}}
+        training = {"regime": "full+augmented", "epochs": 9}
+        return sweep_spec(sweep=axes, seeds=[0], training=training, storage={"path": str(tmp_path)})
+
+    storage = LocalStorage(tmp_path / "demo")
+    (entry,) = write_sweep(storage, asked(5), lambda trial: None).trials
+    assert _finished(asked(5), []) is None
+    stopped = StoppedTrial(trial_id=entry.id, epoch=5, asha=Asha(grace_epochs=5).model_dump(mode="json"))
+    storage.write(trial_key(entry.id, "stopped.json"), stopped.to_bytes())
+    assert _finished(asked(5), []) is not None
+    assert _finished(asked(6), []) is None

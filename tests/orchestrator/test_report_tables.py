@@ -16,6 +16,7 @@ from orchestrator.report.results import Results, read_results
 from orchestrator.report.terminal import terminal_table
 from orchestrator.report.wording import accuracy_text, notes, seeds_text
 from specs import Trial
+from specs.experiment import Asha
 from workers.records import StoppedTrial, SweepRecord, TrialError, TrialTimes, load_record, trial_key
 from workers.storage import LocalStorage, StorageError
 
@@ -116,7 +117,9 @@ def test_what_accuracy_means_is_said_where_it_is_not_the_plain_one(storage: Loca
 
 
 def test_missing_trials_are_named_with_their_state_and_stay_outside_the_table(storage: LocalStorage) -> None:
-    spec = sweep_spec()
+    asha = Asha(grace_epochs=5)
+    grid = {"selection.strategy": ["none", "random", "max_loss", "coreset", "full"], "selection.fraction": [0.1, 0.3]}
+    spec = sweep_spec(sweep={"grid": grid, "asha": asha.model_dump()})
     gone = {("random", "10%", 0): "failed", ("coreset", "10%", 1): "stopped", ("coreset", "30%", 2): "unfinished"}
 
     def left(trial: Trial) -> float | None:
@@ -129,9 +132,13 @@ def test_missing_trials_are_named_with_their_state_and_stay_outside_the_table(st
         if state == "failed":
             error = TrialError(trial_id=entry.id, error="loss is nan | in step 3", trace="…", epoch=4)
             storage.write(trial_key(entry.id, "error.json"), error.to_bytes())
-        if state == "stopped":
-            stopped = StoppedTrial(trial_id=entry.id, epoch=5, asha={})
+        if state in ("stopped", "unfinished"):  # the latter by another rule: it goes on
+            rule = (asha if state == "stopped" else Asha(grace_epochs=4)).model_dump(mode="json")
+            stopped = StoppedTrial(trial_id=entry.id, epoch=5, asha=rule)
             storage.write(trial_key(entry.id, "stopped.json"), stopped.to_bytes())
+        if state == "stopped":  # in an earlier run it had failed
+            error = TrialError(trial_id=entry.id, error="out of memory", trace="…", epoch=1)
+            storage.write(trial_key(entry.id, "error.json"), error.to_bytes())
     results = read_results(storage, sweep)
     (comparison,) = compare(results)
     assert [outcome.state for outcome in results.missing()] == ["failed", "stopped", "unfinished"]

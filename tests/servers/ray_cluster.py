@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 import requests
 
-_TAG = "MEDOID_TEST_NODE"
+TAG = "MEDOID_TEST_NODE"
 _LOOPBACK = "127.0.0.1"
 
 
@@ -40,7 +40,7 @@ def free_ports(count: int) -> list[int]:
 
 def processes(tag: str) -> list[int]:
     """Living processes that carry a tag."""
-    wanted, found = f"{_TAG}={tag}".encode(), []
+    wanted, found = f"{TAG}={tag}".encode(), []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -173,7 +173,7 @@ class RayCluster:
             "--disable-usage-stats",
         ]
         environment = self.environment(**self.own, **(more or {})) | {
-            _TAG: node.tag,
+            TAG: node.tag,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # a job's python3 is this one
         }
         ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from workers.checkpoints import Checkpoints, DamagedCheckpointError
+from workers.checkpoints import Checkpoints, DamagedCheckpointError, UnreadableCheckpointError
 from workers.records import checkpoint_key
 from workers.storage import LocalStorage
 
@@ -170,8 +170,11 @@ def test_code_in_a_pickle_is_not_executed(
     payload = pack({"epoch": 1, "model": Bomb(tmp_path / "executed")})
     checksum = hashlib.sha256(payload).hexdigest().encode()
     storage.write(checkpoint_key(TRIAL, 1), b"medoid checkpoint 1\n" + checksum + b"\n" + payload)
-    with pytest.raises(DamagedCheckpointError, match=r"00001\.ckpt cannot be read"):
+    with pytest.raises(UnreadableCheckpointError, match=r"00001\.ckpt is whole but cannot be read"):
         checkpoints.load(1)
+    with pytest.raises(UnreadableCheckpointError):
+        checkpoints.load_last(pytest.fail)
+    assert checkpoints.epochs() == [1], "what is whole is not deleted"
     assert not (tmp_path / "executed").exists()
     pickle.loads(pickle.dumps(Bomb(tmp_path / "executed")))
     assert (tmp_path / "executed").exists(), "the bomb is a dud: this test proves nothing"

@@ -254,6 +254,24 @@ class TestLease:
         monkeypatch.setattr(lease, "TAKEOVER", 3.0)
         monkeypatch.setattr(lease, "_POLL", 0.2)
 
+    def test_is_had_by_whoever_asked_though_the_answer_was_lost(
+        self, storage: S3Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put, refused = lease._Lease._put, []
+
+        def unheard(self: lease._Lease, state: lease._State, tag: str | None) -> str | None:
+            done = put(self, state, tag)
+            if not refused:
+                refused.append(done)
+                return None  # as where the answer is lost, and the same is refused when it is sent again
+            return done
+
+        monkeypatch.setattr(lease._Lease, "_put", unheard)
+        with storage.sole_writer("lock") as mine:
+            mine.write("x", b"mine")
+        assert refused != [None]
+        assert storage.read("x") == b"mine"
+
     def test_of_one_who_renews_it_is_refused(self, storage: S3Storage, holder: "subprocess.Popen[str]") -> None:
         with pytest.raises(SweepBusyError, match=rf"{storage.uri} is being written by process {holder.pid} on "):
             storage.sole_writer("lock").__enter__()

@@ -15,6 +15,7 @@ from workers import trial_actor
 from workers.assignment import Assignment
 from workers.data import fetching, load_images
 from workers.data.origins import ArchiveFile
+from workers.records import trial_key
 from workers.storage import LocalStorage
 from workers.trial_actor import TrialActor
 
@@ -76,10 +77,11 @@ def test_data_that_cannot_be_fetched_fail_the_trial(tmp_path: Path, monkeypatch:
 def test_every_note_of_several_workers_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from workers import distributed
 
-    def notes(assignment: Assignment, notify: Callable[[str], None]) -> Iterator[None]:
+    def notes(assignment: Assignment, notify: Callable[[str], None], *, in_step: bool) -> Iterator[None]:
         for number in range(3):
             notify(f"note {number}")
             yield None
+        assignment.storage.write(trial_key(assignment.trial_id, "result.json"), b"what finishes a trial")
 
     monkeypatch.setattr(distributed, "run_distributed", notes)
     spec = trial(resources={"workers": 2})
@@ -87,3 +89,14 @@ def test_every_note_of_several_workers_is_passed_on(tmp_path: Path, monkeypatch:
     results = [actor.step() for _ in range(4)]
     assert [result.get("notes") for result in results] == [["note 0"], ["note 1"], ["note 2"], None]
     assert [result["done"] for result in results] == [False, False, False, True]
+
+
+def test_what_ends_without_a_result_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would be neither finished nor failed, and under ASHA count as stopped for good."""
+    from workers import distributed
+
+    monkeypatch.setattr(distributed, "run_distributed", lambda *_, **__: iter([None]))
+    actor = actor_of(trial(resources={"workers": 2}), "0" * 16, LocalStorage(tmp_path / "runs"))
+    assert not actor.step()["done"]
+    with pytest.raises(RuntimeError, match="the trial ended after epoch 0 without a result"):
+        actor.step()

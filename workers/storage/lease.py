@@ -104,12 +104,17 @@ class _Lease:
         )
         while True:
             state, tag = _look(self.bucket, self.key, self.doing)
+            if state.token == mine.token and tag is not None:  # the answer to the last attempt was lost
+                taken = tag
+                break
             if state.token:
                 if _alive_here(state):
                     raise self._busy(state)
                 if not _dead_here(state):
                     self._watch(state, tag)
-            if (taken := self._put(mine, tag)) is not None:
+            put = self._put(mine, tag)
+            if put is not None:
+                taken = put
                 break
         self.state, self.tag = mine, taken
         if self._put(replace(mine, beat=1), None) is not None:  # as if there were none: must be refused
