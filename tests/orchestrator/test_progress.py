@@ -87,3 +87,15 @@ def test_time_left_follows_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     now[0] += 20.0
     tally.reach(trial, epoch(3)[0])
     assert tally.left(trial) == "1:10 left"  # 10 s an epoch, 7 to go
+
+
+def test_what_a_failed_trial_never_runs_counts_neither_as_done_nor_as_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    failing, other = planned(0, epochs=10), planned(1, epochs=10)
+    tally = progress._Tally([failing, other])
+    tally.begin(other)
+    tally.reach(other, epoch(1)[0])
+    now[0] += 10.0
+    tally.end(failing)
+    assert tally.left_in_all() == "1:30 left"  # 10 s an epoch, 9 to go

@@ -8,6 +8,7 @@ import pytest
 from report_sweeps import believable, sweep_spec, write_sweep
 from rich.console import Console
 
+from orchestrator.report import comparisons
 from orchestrator.report.comparisons import compare
 from orchestrator.report.csv_files import csv_files
 from orchestrator.report.markdown import table_markdown
@@ -282,3 +283,21 @@ def test_differing_commits_and_hardware_are_said_aloud(storage: LocalStorage) ->
     assert "2 commits: not a checkout, c16115c" in text
     assert "different hardware: NVIDIA H200; AMD EPYC, 2 cores" in text
     assert "torch (2.16.0, 2.15.0)" in text
+
+
+def test_points_that_differ_in_what_has_no_effect_are_one_comparison(storage: LocalStorage) -> None:
+    axes = {"selection.strategy": ["none", "random"], "selection.objective": ["frobenius", "distance"]}
+    spec = sweep_spec(sweep={"zip": axes}, selection={"fraction": 0.1})
+    (comparison,) = compare(read_results(storage, write_sweep(storage, spec, believable)))
+    assert comparison.strategies == ("none", "random")
+
+
+def test_points_of_a_search_are_not_tried_against_each_other(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which would take minutes for a thousand."""
+    axes = {"sample": {"training.optimizer.learning_rate": {"distribution": "uniform", "low": 0.01, "high": 1}}}
+    spec = sweep_spec(sweep={**axes, "samples": 20}, seeds=[0], selection={"strategy": "coreset", "fraction": 0.1})
+    results = read_results(storage, write_sweep(storage, spec, believable))
+    monkeypatch.setattr(comparisons, "cell_hash", lambda spec: pytest.fail("a point was tried at another"))
+    assert len(compare(results)) == 20

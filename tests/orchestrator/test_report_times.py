@@ -8,8 +8,19 @@ from report_sweeps import sweep_spec, write_sweep
 from orchestrator.report.comparisons import compare
 from orchestrator.report.drawing import style
 from orchestrator.report.results import read_results
+from orchestrator.report.speed import selection_costs
 from orchestrator.report.time_figures import time_split
-from workers.records import EpochTimes, SelectionRecord, TrialResult, TrialTimes, load_record, trial_key
+from orchestrator.report.time_tables import time_table
+from workers.records import (
+    SWEEP_KEY,
+    EpochTimes,
+    SelectionRecord,
+    SweepRecord,
+    TrialResult,
+    TrialTimes,
+    load_record,
+    trial_key,
+)
 from workers.storage import LocalStorage
 
 GRID = {"selection.strategy": ["none", "coreset"], "selection.fraction": [0.1]}
@@ -71,3 +82,45 @@ def test_records_from_before_there_were_overlaps_are_blocking_ones() -> None:
 def test_what_was_computed_beside_training_is_no_training_time() -> None:
     parts = dict.fromkeys(("train", "augmentation", "proxies", "selection", "stall", "evaluation"), 1.0)
     assert EpochTimes(epoch=1, finished_at=0.0, background=9.0, **parts).training_time == pytest.approx(5.0)
+
+
+def test_a_selection_costs_what_those_cost_that_are_made(tmp_path: Path) -> None:
+    """The draws of a warm-up cost nothing, and are not counted."""
+    storage = LocalStorage(tmp_path)
+    said(storage, times=[{}, {"proxies": 3.0, "selection": 1.0}, {"proxies": 5.0, "selection": 2.0}])
+    record = load_record(storage, SWEEP_KEY, SweepRecord)
+    assert record is not None
+    (trial,) = (entry.id for entry in record.trials if entry.strategy == "coreset")
+    result = load_record(storage, trial_key(trial, "result.json"), TrialResult)
+    assert result is not None
+    drawn = result.selections[0].model_copy(update={"strategy": "random"})
+    warmed = result.model_copy(update={"selections": (drawn, *result.selections[1:])})
+    storage.write(trial_key(trial, "result.json"), warmed.to_bytes())
+    spent = load_record(storage, trial_key(trial, "times.json"), TrialTimes)
+    assert spent is not None
+    (comparison,) = compare(read_results(storage, record))
+    (cost,) = selection_costs(comparison)
+    assert cost.selections == 2
+    assert cost.proxies == pytest.approx(sum(epoch.proxies for epoch in spent.epochs) / 2)
+    assert cost.solving == pytest.approx(sum(epoch.selection for epoch in spent.epochs) / 2)
+
+
+def test_a_cell_beside_two_fulls_has_a_speed_up_for_each(tmp_path: Path) -> None:
+    grid = {"selection.strategy": ["none", "full"], "augmentation.copies": [1, 2]}
+    spec = sweep_spec(seeds=[0], training={"regime": "full+augmented", "epochs": 3}, sweep={"grid": grid})
+    storage = LocalStorage(tmp_path)
+    sweep = write_sweep(storage, spec)
+    twice = next(
+        entry.id for entry in sweep.trials if entry.strategy == "full" and entry.point["augmentation.copies"] == 2
+    )
+    spent = load_record(storage, trial_key(twice, "times.json"), TrialTimes)
+    assert spent is not None
+    epochs = tuple(epoch.model_copy(update={"train": 2 * epoch.train}) for epoch in spent.epochs)
+    storage.write(trial_key(twice, "times.json"), spent.model_copy(update={"epochs": epochs}).to_bytes())
+    table = time_table(compare(read_results(storage, sweep)))
+    assert table is not None
+    rows = [(row[0], row[2], row[4]) for row in table.rows]
+    ones = [row for row in rows if row[0] == "none"]
+    assert [row[1] for row in ones] == ["augmentation.copies = 1", "augmentation.copies = 2"]
+    assert len({row[2] for row in ones}) == 2
+    assert [row[2] for row in rows if row[0] == "full"] == ["1.00 ×", "1.00 ×"]
