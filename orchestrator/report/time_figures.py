@@ -11,6 +11,8 @@ from orchestrator.report.results import Outcome
 from orchestrator.report.statistics import summarise
 from workers.records import EpochTimes
 
+_SIZES_TOLD = 8  # of more, the legend tells the first and the last
+
 
 def _timed(comparison: Comparison) -> Iterator[Cell]:
     return (cell for cell in comparison.cells if cell.times)
@@ -83,8 +85,9 @@ def accuracy_against_time(comparison: Comparison, prefix: str) -> Figure | None:
     handles = [_dot(axes, LOOKS[name].colour, LOOKS[name].marker, 7.0) for name in names]
     columns = len(names)  # the sizes get a row of their own
     if len(areas) > 1:
-        handles += [_dot(axes, INK, "o", area) for area in areas.values()]
-        names += [f"size {size}" for size in areas]
+        told = list(areas) if len(areas) <= _SIZES_TOLD else [comparison.sizes[0], comparison.sizes[-1]]
+        handles += [_dot(axes, INK, "o", areas[size]) for size in told]
+        names += [f"size {size}" for size in told]
     legend_below(figure, handles, names, columns, handle=1.2)
     described = ", ".join(
         f"{_name(cell)} {accuracy.mean * 100:.1f} % after {spent.mean / scale:.3g} {unit}"

@@ -9,7 +9,7 @@ from orchestrator.report.comparisons import compare
 from orchestrator.report.drawing import style
 from orchestrator.report.results import read_results
 from orchestrator.report.speed import selection_costs
-from orchestrator.report.time_figures import time_split
+from orchestrator.report.time_figures import accuracy_against_time, time_split
 from orchestrator.report.time_tables import time_table
 from workers.records import (
     SWEEP_KEY,
@@ -124,3 +124,13 @@ def test_a_cell_beside_two_fulls_has_a_speed_up_for_each(tmp_path: Path) -> None
     assert [row[1] for row in ones] == ["augmentation.copies = 1", "augmentation.copies = 2"]
     assert len({row[2] for row in ones}) == 2
     assert [row[2] for row in rows if row[0] == "full"] == ["1.00 ×", "1.00 ×"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_thirty_sizes_leave_room_for_the_plot(tmp_path: Path) -> None:
+    grid = {"selection.strategy": ["coreset"], "selection.fraction": [round(0.03 * n, 2) for n in range(1, 31)]}
+    spec = sweep_spec(seeds=[0], training={"regime": "full+augmented", "epochs": 1}, sweep={"grid": grid})
+    storage = LocalStorage(tmp_path)
+    (comparison,) = compare(read_results(storage, write_sweep(storage, spec)))
+    with style():
+        assert accuracy_against_time(comparison, "") is not None
