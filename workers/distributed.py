@@ -122,8 +122,10 @@ def run_distributed(
 
 
 def _free(reserved: list[str]) -> None:
-    """Remove what a controller that died had reserved. Ray does so at the end of the job; Train's cleaner, which needs
-    a dashboard to see the death, has none on a machine of one's own."""
+    """Remove what a controller that died had reserved, which Ray itself does only at the end of the job.
+
+    Train's own cleaner needs a dashboard to see the death, and there is none on a machine of one's own.
+    """
     for group in reserved:
         remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(group)))
 

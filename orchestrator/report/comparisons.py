@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from orchestrator.report.results import Outcome, Results
 from orchestrator.report.statistics import GainShare, Summary, gain_share, summarise
 from specs import TrialSpec, cell_hash
+from specs.expansion import OWN_AXES
 from specs.identity import always_counts
 from specs.selection import Selection, Strategy
 from workers.records import TrialEntry, TrialResult, TrialTimes
 
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
-_TABLE_FIELDS = frozenset(f"selection.{field}" for field in ("strategy", "fraction", "budget", "tolerance"))
 Point = tuple[tuple[str, Any], ...]  # (dotted field, value) of the axes other than strategy, size and seed
 
 
@@ -94,33 +94,23 @@ def compare(results: Results) -> tuple[Comparison, ...]:
     for outcome in results.outcomes:
         gathered.setdefault(outcome.entry.cell_hash, []).append(outcome)
     cells = [_cell(outcomes, axes) for outcomes in gathered.values()]
-    near: dict[str, list[Cell]] = {}  # that agree on what always has an effect: only these can be the same
+    blocks: dict[str, list[Cell]] = {}  # by what always has an effect: cells of two blocks are never the same
     for cell in cells:
-        near.setdefault(_always(cell.point), []).append(cell)
-    groups: dict[str, tuple[Point, list[Cell]]] = {}
-    for cell in cells:
-        groups.setdefault(_canonical(cell.point), (cell.point, []))
-    for point, members in groups.values():
-        members.extend(cell for cell in near[_always(point)] if cell.point == point or _same_at(cell, point))
-    kept: list[Comparison] = []
-    for alike in _alike(groups.values()):
-        hashes = [frozenset(cell.cell_hash for cell in members) for _, members in alike]
-        for place, ((point, members), own) in enumerate(zip(alike, hashes, strict=True)):
-            if own not in hashes[:place] and not any(own < other for other in hashes):
-                kept.append(_comparison(point, members))
-    return tuple(kept)
+        always = [pair for pair in cell.point if always_counts(pair[0])]
+        blocks.setdefault(_canonical(always), []).append(cell)
+    return tuple(comparison for block in blocks.values() for comparison in _compare(block))
 
 
-def _always(point: Point) -> str:
-    return _canonical([pair for pair in point if always_counts(pair[0])])
-
-
-def _alike(groups: Iterable[tuple[Point, list[Cell]]]) -> Iterable[list[tuple[Point, list[Cell]]]]:
-    """Groups by what always has an effect: others share no cell. In the order of the first of each."""
-    found: dict[str, list[tuple[Point, list[Cell]]]] = {}
-    for point, members in groups:
-        found.setdefault(_always(point), []).append((point, members))
-    return found.values()
+def _compare(cells: Sequence[Cell]) -> Iterator[Comparison]:
+    points = {_canonical(cell.point): cell.point for cell in cells}
+    groups = [
+        [cell for cell in cells if _canonical(cell.point) == key or _same_at(cell, point)]
+        for key, point in points.items()
+    ]
+    hashes = [{cell.cell_hash for cell in members} for members in groups]
+    for place, (point, members, own) in enumerate(zip(points.values(), groups, hashes, strict=True)):
+        if own not in hashes[:place] and not any(own < other for other in hashes):
+            yield _comparison(point, members)
 
 
 def axis_values(entry: TrialEntry) -> dict[str, Any]:
@@ -129,7 +119,7 @@ def axis_values(entry: TrialEntry) -> dict[str, Any]:
     if "selection" in values:
         section = Selection.model_validate(values.pop("selection")).model_dump(mode="json")
         values |= {f"selection.{field}": value for field, value in section.items()}
-    return {field: value for field, value in values.items() if field not in _TABLE_FIELDS}
+    return {field: value for field, value in values.items() if field not in OWN_AXES}
 
 
 def value_text(value: Any) -> str:

@@ -22,25 +22,21 @@ def time_table(comparisons: Sequence[Comparison]) -> TimeTable | None:
     """Every cell that has times, once for each of its speed-ups; None where no trial has any."""
     axes = any(comparison.point for comparison in comparisons)
     speeds = [speed_ups(comparison) for comparison in comparisons]
-    found: dict[str, dict[tuple[str, ...], Point]] = {}  # of a cell's hash: what is said of it, and where first
-    heads: dict[str, tuple[str, str]] = {}
-    own: dict[str, Point] = {}
+    found: dict[str, tuple[Cell, dict[tuple[str, ...], Point]]] = {}  # by hash; with what is said of it, and where
     for comparison, speed in zip(comparisons, speeds, strict=True):
         costs = {cost.cell.cell_hash: cost for cost in selection_costs(comparison)}
         for cell in comparison.cells:
             if cell.times:
-                heads.setdefault(cell.cell_hash, (cell.strategy, cell.size))
-                own.setdefault(cell.cell_hash, cell.point)
                 said = _times(cell, speed.of(cell), costs.get(cell.cell_hash))
-                found.setdefault(cell.cell_hash, {}).setdefault(said, comparison.point)
+                found.setdefault(cell.cell_hash, (cell, {}))[1].setdefault(said, comparison.point)
     if not found:
         return None
     rows: list[tuple[str, ...]] = []
-    for name, sayings in found.items():
+    for cell, sayings in found.values():
         for said, point in sayings.items():
             # beside several fulls a cell has several speed-ups, each at the point of its full
-            place = [point_text(own[name] if len(sayings) == 1 else point)] if axes else []
-            rows.append((*heads[name], *place, *said))
+            place = [point_text(cell.point if len(sayings) == 1 else point)] if axes else []
+            rows.append((cell.strategy, cell.size, *place, *said))
     columns = ("training time", "speed-up", "selections", "proxies", "solving", "waiting", "beside", "of training")
     notes = ["Training time: augmentation, steps, proxies, selection and waiting for it, without evaluation."]
     notes += speed_notes(comparisons, speeds)

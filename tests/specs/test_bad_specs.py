@@ -23,6 +23,7 @@ NO_PASSWORD = (
     "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment (PGPASSWORD for postgresql://)"
 )
 STORES = "allowed: sqlite:///FILE, postgresql://USER@HOST/DATABASE, http://HOST:PORT or https://HOST"
+NO_FILE = "names no file; sqlite:///a/b.db is relative, sqlite:////a/b.db absolute"
 TOP = (
     "allowed: dataset, model, augmentation, training, selection, evaluation, checkpoints, resources, "
     "name, description, reproduces, seeds, sweep, tracking, storage, extends"
@@ -652,24 +653,20 @@ CASES = {
             f"spec.yaml:5: selection.fraction = 2: {FRACTION}",
         ],
     ),
-    "a tracking store that is a folder": Case(
-        {"tracking": "{uri: mlruns}"},
-        [f"spec.yaml:6: tracking.uri = 'mlruns': not a store medoid can use; {STORES}"],
-        by_schema=False,
-    ),
-    "a tracking store without its file": Case(
-        {"tracking": "{uri: 'sqlite:///'}"},
-        [
-            "spec.yaml:6: tracking.uri = 'sqlite:///': names no file; sqlite:///a/b.db is relative, "
-            "sqlite:////a/b.db absolute"
-        ],
-        by_schema=False,
-    ),
-    "a tracking server without its host": Case(
-        {"tracking": "{uri: 'http://'}"},
-        [f"spec.yaml:6: tracking.uri = 'http://': names no host; {STORES}"],
-        by_schema=False,
-    ),
+    **{
+        f"tracking.uri {uri}": Case(
+            {"tracking": f"{{uri: '{uri}'}}"}, [f"spec.yaml:6: tracking.uri = '{uri}': {said}"], by_schema=False
+        )
+        for uri, said in (
+            ("mlruns", f"not a store medoid can use; {STORES}"),
+            ("file:///tmp/mlruns", f"not a store medoid can use; {STORES}"),
+            ("sqlite://", NO_FILE),
+            ("sqlite:///", NO_FILE),
+            ("sqlite://relative.db", NO_FILE),
+            ("http://", f"names no host; {STORES}"),
+            ("http://host:port", f"Port could not be cast to integer value as 'port'; {STORES}"),
+        )
+    },
     "a swept field beside the axes": Case(
         {"sweep": "{selection.strategy: [random, coreset]}"},
         [
